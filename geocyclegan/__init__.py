@@ -1,0 +1,3 @@
+"""Translate whole georeferenced scenes between imaging domains."""
+
+__version__ = "0.1.0"

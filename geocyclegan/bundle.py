@@ -1,0 +1,274 @@
+"""The model bundle: a folder that holds all that inference needs, and nothing that runs.
+
+`model.json` says what the model is: method, networks and their arguments, bands and radiometry of
+both domains, tile and halo, normalisation, provenance. `model.safetensors` holds the weights of the
+generators. Nothing is unpickled, architectures come from the registry by name, and the weights are
+checked against the SHA-256 in `model.json` before they are used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from geocyclegan import __version__
+from geocyclegan.errors import BundleError, GeoCycleGANError, NotFoundError, OutputError
+from geocyclegan.files import fsync_folder, make_folder, sha256, write_json
+from geocyclegan.models.generator import Generator
+from geocyclegan.models.registry import build_generator
+from geocyclegan.raster.domain import Domain
+
+Direction = Literal["a2b", "b2a"]
+DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
+
+_FORMAT = "geocyclegan-bundle"
+_FORMAT_VERSION = 1
+_JSON, _WEIGHTS = "model.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class GeneratorSpec:
+    """A generator as a name and arguments, with the geometry that tiling needs.
+
+    Attributes:
+        name: its name in the registry.
+        args: JSON arguments of its builder.
+        stride: input sides must be multiples of it.
+        halo: radius of the receptive field in px, a multiple of `stride`; None if unbounded.
+    """
+
+    name: str
+    args: Mapping[str, Any]
+    stride: int
+    halo: int | None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model, as read from its folder; weights are loaded by `generator`.
+
+    Attributes:
+        folder: where it is.
+        method: what trained it.
+        generators: by direction; a one-sided method has one only.
+        domains: "a" and "b".
+        normalization: regime of the norm layers: kind and pool.
+        tile: side in px of the windows that it was trained on.
+        training: provenance: options, steps, source scenes.
+        weights_sha256: hash of the weights file.
+        created_by: version of the package that wrote it.
+    """
+
+    folder: Path
+    method: str
+    generators: Mapping[Direction, GeneratorSpec]
+    domains: Mapping[str, Domain]
+    normalization: Mapping[str, Any]
+    tile: int
+    training: Mapping[str, Any]
+    weights_sha256: str
+    created_by: str
+
+    def source(self, direction: Direction) -> Domain:
+        """Domain of the scenes that a direction takes."""
+        return self.domains[direction[0]]
+
+    def target(self, direction: Direction) -> Domain:
+        """Domain of the products that a direction makes."""
+        return self.domains[direction[-1]]
+
+    def generator(self, direction: Direction, device: torch.device | str = "cpu") -> Generator:
+        """Build a generator and load its weights, ready for inference.
+
+        Raises:
+            BundleError: there is none for this direction, or the weights are damaged.
+        """
+        spec = self.generators.get(direction)
+        if spec is None:
+            known = ", ".join(self.generators)
+            raise BundleError(
+                f"{self.folder}: the model translates {known} only; choose that --direction"
+            )
+        path = self.folder / _WEIGHTS
+        if sha256(path) != self.weights_sha256:
+            raise BundleError(
+                f"{path}: the weights are damaged (their SHA-256 is not the one in {_JSON});"
+                " copy the bundle again, or train --resume to write it anew"
+            )
+        try:
+            network = build_generator(spec.name, **spec.args)
+            state = load_file(path)
+            prefix = f"{direction}."
+            network.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
+        except (GeoCycleGANError, SafetensorError, RuntimeError, OSError) as error:
+            line = str(error).strip().splitlines()[0]
+            raise BundleError(f"{self.folder}: the model cannot be loaded ({line})") from error
+        return network.to(device).eval().requires_grad_(False)
+
+
+def save_bundle(
+    folder: Path,
+    *,
+    method: str,
+    generators: Mapping[Direction, tuple[str, Generator]],
+    domains: Mapping[str, Domain],
+    tile: int,
+    training: Mapping[str, Any],
+    normalization: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a bundle; an older one in its place is replaced only when the new one is whole.
+
+    Args:
+        folder: where it will be.
+        method: what trained it.
+        generators: registry name and network by direction.
+        domains: "a" and "b".
+        tile: side in px of the windows that it was trained on.
+        training: JSON provenance: options, steps, source scenes.
+        normalization: regime of the norm layers; the default is per-crop instance norm.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    old = _old(folder)
+    make_folder(folder.parent)
+    shutil.rmtree(part, ignore_errors=True)
+    make_folder(part)
+    state = {
+        f"{direction}.{name}": value.detach().cpu().contiguous()
+        for direction, (_, network) in generators.items()
+        for name, value in network.state_dict().items()
+    }
+    try:
+        save_file(state, part / _WEIGHTS)
+        document = {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "geocyclegan": __version__,
+            "method": method,
+            "generators": {
+                direction: {
+                    "name": name,
+                    "args": network.config(),
+                    "stride": network.stride,
+                    "halo": network.halo,
+                }
+                for direction, (name, network) in generators.items()
+            },
+            "domains": {key: domain.to_json() for key, domain in domains.items()},
+            "normalization": dict(normalization or {"kind": "instance", "pool": "crop"}),
+            "tile": tile,
+            "training": dict(training),
+            "weights": {"file": _WEIGHTS, "sha256": sha256(part / _WEIGHTS)},
+        }
+        write_json(part / _JSON, document)
+        with open(part / _WEIGHTS, "rb+") as handle:
+            os.fsync(handle.fileno())
+        fsync_folder(part)
+        # Two renames: a reader that comes between them finds the old one by its other name.
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(folder, old)
+        os.rename(part, folder)
+        fsync_folder(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{folder}: the model cannot be written ({error})") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle, or the bundle of a run.
+
+    Args:
+        path: a bundle folder, its `model.json`, or a run folder that holds `model/`.
+
+    Raises:
+        NotFoundError: there is no bundle.
+        BundleError: it is not one, or of a newer format, or incomplete.
+    """
+    folder = path.parent if path.name == _JSON else path
+    for candidate in (folder, folder / "model"):
+        if not (candidate / _JSON).is_file() and (_old(candidate) / _JSON).is_file():
+            candidate = _old(candidate)
+        if (candidate / _JSON).is_file():
+            return _read(candidate)
+    if not path.exists():
+        raise NotFoundError(f"{path}: no such model; name a run or bundle folder with --model")
+    raise BundleError(f"{path}: no {_JSON} in it or in its model/, so it is not a model bundle")
+
+
+def newest_bundle(runs: Path) -> Bundle:
+    """Return the bundle of the run that was written last.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = sorted(runs.glob(f"*/model/{_JSON}"), key=lambda path: path.stat().st_mtime_ns)
+    if not found:
+        raise NotFoundError(
+            f"{runs}: no trained model there; run geocyclegan train first, or name one with --model"
+        )
+    return _read(found[-1].parent)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _read(folder: Path) -> Bundle:
+    path = folder / _JSON
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise BundleError(f'{path}: not a model bundle ("format" is not "{_FORMAT}")')
+    if document.get("format_version") != _FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: bundle format {document.get('format_version')}, this geocyclegan"
+            f" {__version__} reads format {_FORMAT_VERSION}; use the version that wrote it"
+            f" ({document.get('geocyclegan')}) or newer"
+        )
+    if not (folder / _WEIGHTS).is_file():
+        raise BundleError(f"{folder / _WEIGHTS}: the weights are missing; copy the bundle again")
+    try:
+        return Bundle(
+            folder=folder,
+            method=str(document["method"]),
+            generators={
+                cast(Direction, direction): GeneratorSpec(
+                    name=str(spec["name"]),
+                    args=dict(spec["args"]),
+                    stride=int(spec["stride"]),
+                    halo=None if spec["halo"] is None else int(spec["halo"]),
+                )
+                for direction, spec in document["generators"].items()
+                if direction in DIRECTIONS
+            },
+            domains={key: Domain.from_json(document["domains"][key]) for key in ("a", "b")},
+            normalization=dict(document["normalization"]),
+            tile=int(document["tile"]),
+            training=dict(document["training"]),
+            weights_sha256=str(document["weights"]["sha256"]),
+            created_by=str(document["geocyclegan"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{path}: incomplete or damaged ({error!r})") from error

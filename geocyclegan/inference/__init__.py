@@ -1,0 +1,1 @@
+"""Whole scenes through a generator: tiles, statistics, blending and products."""

@@ -1,0 +1,219 @@
+"""From scenes and a model bundle to products: everything around the tile engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from geocyclegan import __version__
+from geocyclegan.bundle import Bundle, Direction
+from geocyclegan.errors import OptionError, OutputError, SceneError
+from geocyclegan.files import output_lock
+from geocyclegan.inference.engine import EngineOptions, TileEngine
+from geocyclegan.models.generator import Generator
+from geocyclegan.progress import Progress
+from geocyclegan.raster.domain import Domain
+from geocyclegan.raster.product import ProductSpec, ProductWriter
+from geocyclegan.raster.scene import Scene, bands_for, gdal_env
+from geocyclegan.raster.windows import Window
+
+log = logging.getLogger(__name__)
+
+_LEAST_CACHE_BYTES = 32 << 20
+# Resolutions that differ by more than this make features of another size than those learned.
+_GSD_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class TranslateOptions:
+    """How to translate.
+
+    Attributes:
+        direction: "a2b" or "b2a".
+        bands: bands of the scene to take, in the model's order; None chooses by name.
+        overwrite: replace a product that exists.
+        device: where to run.
+        engine: how to cut.
+    """
+
+    direction: Direction = "a2b"
+    bands: Sequence[str] | None = None
+    overwrite: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn "auto", "cpu" or "cuda" into a device.
+
+    Raises:
+        OptionError: CUDA was asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise OptionError("--device cuda: there is no CUDA device; use --device cpu")
+    return torch.device(name)
+
+
+def translate_scene(scene_path: str, out: Path, bundle: Bundle, options: TranslateOptions) -> Path:
+    """Translate one scene into a product.
+
+    Args:
+        scene_path: anything GDAL reads.
+        out: the product, a GeoTIFF.
+        bundle: the model.
+        options: how.
+
+    Returns:
+        The path of the product.
+
+    Raises:
+        SceneError: the scene cannot be read, lacks the bands, or has no valid pixel.
+        OutputError: the product exists, is the scene itself, or cannot be written.
+        BundleError: the model cannot be loaded.
+    """
+    refuse_output(scene_path, out, options.overwrite)
+    source = bundle.source(options.direction)
+    with gdal_env():
+        bands = options.bands or _bands(source, scene_path)
+    with (
+        gdal_env(_cache_bytes(scene_path, bands, source, options)),
+        Scene(scene_path, bands, amplitude=source.amplitude) as scene,
+    ):
+        _check(scene, source)
+        generator = bundle.generator(options.direction, options.device)
+        with output_lock(out):
+            write_product(scene, generator, bundle, out, options)
+    return out
+
+
+def write_product(
+    scene: Scene, generator: Generator, bundle: Bundle, out: Path, options: TranslateOptions
+) -> None:
+    """Run a generator over an open scene and write the product.
+
+    Raises:
+        SceneError: the scene has no valid pixel, or cannot be read.
+        OutputError: the product cannot be written.
+    """
+    source, target = bundle.source(options.direction), bundle.target(options.direction)
+    engine = TileEngine(generator, source, target, options.device, options.engine)
+    height, width = scene.grid.shape
+    spec = ProductSpec(
+        grid=scene.grid,
+        domain=target,
+        tags=_tags(scene, bundle, options.direction),
+        masked=scene.may_have_invalid,
+    )
+    adapted = _Adapted(scene, source)
+    with (
+        ProductWriter(out, spec) as product,
+        Progress(engine.count(height, width), f"infer {scene.name}", "tile") as progress,
+    ):
+        for piece, tiles in engine.run(adapted, height, width):
+            product.write(piece.window, piece.pixels, piece.valid)
+            progress.update(tiles)
+        if not product.valid_pixels:
+            raise SceneError(
+                f"{scene.path}: no valid pixel in it (all nodata, masked or not finite), so there"
+                " is nothing to translate"
+            )
+
+
+class _Adapted:
+    """A scene in the stored numbers of its domain: differing scale and offset tags are applied."""
+
+    def __init__(self, scene: Scene, domain: Domain) -> None:
+        self._scene = scene
+        self._factors = []
+        for band, wanted in zip(scene.bands, domain.bands, strict=True):
+            ours, theirs = (band.scale, band.offset), (wanted.scale, wanted.offset)
+            if ours != theirs and (1.0, 0.0) in (ours, theirs):
+                log.warning(
+                    "%s: scale and offset of %s are %g and %g, those of the training scenes %g and"
+                    " %g; the stored numbers are taken as they are",
+                    *(scene.path, band.label, *ours, *theirs),
+                )
+                theirs = ours
+            self._factors.append((ours[0] / theirs[0], (ours[1] - theirs[1]) / theirs[0]))
+
+    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        pixels, valid = self._scene.read(window)
+        if all(factor == (1.0, 0.0) for factor in self._factors):
+            return pixels, valid
+        gains, offsets = np.array(self._factors, np.float64).T[:, :, None, None]
+        return pixels * gains + offsets, valid
+
+
+def refuse_output(scene_path: str, out: Path, overwrite: bool) -> None:
+    """Refuse an output that is the input, is a folder, or exists and may not be replaced.
+
+    Raises:
+        OutputError: it is one of these.
+    """
+    if out.is_dir():
+        raise OutputError(f"--out {out}: a folder; name the GeoTIFF to write")
+    if out.exists() and os.path.exists(scene_path) and os.path.samefile(out, scene_path):
+        raise OutputError(f"--out {out}: it is the input scene; choose another name")
+    if out.exists() and not overwrite:
+        raise OutputError(f"--out {out}: it exists; give --overwrite or choose another name")
+
+
+def _bands(source: Domain, scene_path: str) -> list[str]:
+    with Scene(scene_path, amplitude=source.amplitude) as scene:
+        return bands_for(source, scene)
+
+
+def _check(scene: Scene, source: Domain) -> None:
+    if len(scene.bands) != source.count:
+        raise OptionError(
+            f"--bands: {len(scene.bands)} chosen from {scene.path}, the model wants"
+            f" {source.count} ({', '.join(source.labels)})"
+        )
+    gsd = scene.grid.gsd
+    if gsd is not None and source.gsd is not None:
+        ratio = gsd / source.gsd
+        if abs(ratio - 1.0) > _GSD_TOLERANCE:
+            log.warning(
+                "%s: its pixels are %.3g m, the model was trained at %.3g m; resample it for"
+                " features of the size that the model knows",
+                scene.path,
+                gsd,
+                source.gsd,
+            )
+
+
+def _cache_bytes(
+    scene_path: str, bands: Sequence[str], source: Domain, options: TranslateOptions
+) -> int:
+    """GDAL's block cache: enough for one row of tiles of the source, whatever its height.
+
+    Neighbouring tiles share halo rows, and a striped file decodes whole rows for each tile; a
+    larger cache would only grow with the scene.
+    """
+    with gdal_env(), Scene(scene_path, bands, amplitude=source.amplitude) as scene:
+        rows = (options.engine.tile or 512) + 2 * 128 + scene.block_shape[0]
+        row_bytes = scene.grid.width * len(scene.bands) * np.dtype(scene.dtype).itemsize
+        return _LEAST_CACHE_BYTES + min(rows, scene.grid.height) * row_bytes
+
+
+def _tags(scene: Scene, bundle: Bundle, direction: Direction) -> dict[str, str]:
+    return {
+        "AREA_OR_POINT": "Area",
+        "SYNTHETIC": "YES",
+        "TIFFTAG_SOFTWARE": f"geocyclegan {__version__}",
+        "GEOCYCLEGAN_MODEL_SHA256": bundle.weights_sha256,
+        "GEOCYCLEGAN_METHOD": bundle.method,
+        "GEOCYCLEGAN_DIRECTION": direction,
+        "GEOCYCLEGAN_SOURCE": Path(scene.path).name,
+        "GEOCYCLEGAN_SOURCE_BANDS": ",".join(band.label for band in scene.bands),
+    }

@@ -1,0 +1,135 @@
+"""What the training loop knows about a method, whichever it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from geocyclegan.errors import OptionError
+
+Direction = Literal["a2b", "b2a"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of both domains, in [−1, 1] and 0 where not valid.
+
+    Args:
+        a: (samples, bands of A, height, width).
+        b: (samples, bands of B, height, width).
+        valid_a: mask (samples, 1, height, width); None: all are valid.
+        valid_b: the same for `b`.
+    """
+
+    a: Tensor
+    b: Tensor
+    valid_a: Tensor | None = None
+    valid_b: Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on another device."""
+
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+
+        return Batch(
+            self.a.to(device, non_blocking=non_blocking),
+            self.b.to(device, non_blocking=non_blocking),
+            move(self.valid_a),
+            move(self.valid_b),
+        )
+
+
+class Method(nn.Module, ABC):
+    """Networks, their losses and one optimisation step.
+
+    Its networks are its modules, so `state_dict()` holds all weights; what else must survive a
+    resume (image pools) is in `extra_state()`.
+    """
+
+    @abstractmethod
+    def generators(self) -> dict[Direction, nn.Module]:
+        """The generators by direction: what a model bundle keeps."""
+
+    @abstractmethod
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Fresh optimisers by name, in the order in which they step."""
+
+    @abstractmethod
+    def step(
+        self,
+        batch: Batch,
+        optimizers: Mapping[str, Optimizer],
+        backward: Callable[[Tensor], None],
+    ) -> dict[str, Tensor]:
+        """Update all networks once.
+
+        Args:
+            batch: what to learn from.
+            optimizers: those of `optimizers()`, wrapped or not.
+            backward: computes gradients of a scalar; the engine's own, which may scale it.
+
+        Returns:
+            Detached scalar losses by name, with the weight they have in the total.
+        """
+
+    @abstractmethod
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """Errors of one batch by name, without weights, without gradients."""
+
+    def translate(
+        self, x: Tensor, valid: Tensor | None = None, direction: Direction = "a2b"
+    ) -> Tensor:
+        """Translate images as inference would, 0 where not valid.
+
+        Args:
+            x: (samples, bands of the source domain, height, width).
+            valid: mask (samples, 1, height, width); None: all are valid.
+            direction: "a2b" or "b2a".
+
+        Returns:
+            Images (samples, bands of the target domain, height, width) in [−1, 1].
+
+        Raises:
+            OptionError: the method has no generator for `direction`.
+        """
+        generators = self.generators()
+        if direction not in generators:
+            known = ", ".join(generators)
+            raise OptionError(f"direction {direction!r} is not known; choose one of: {known}")
+        with self.evaluating():
+            return zero_invalid(generators[direction](x, valid), valid)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode without gradients inside the block; the former mode after it."""
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train(training)
+
+    def extra_state(self) -> dict[str, Any]:
+        """State beside the weights, loadable with `weights_only=True`."""
+        return {}
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `extra_state` gave.
+
+        Raises:
+            BundleError: the state does not fit.
+        """
+
+
+def zero_invalid(images: Tensor, valid: Tensor | None) -> Tensor:
+    """Images with 0 where not valid, as batches have it."""
+    return images if valid is None else images * valid.to(images.dtype)

@@ -1,0 +1,293 @@
+"""CycleGAN: two generators that undo each other, and a discriminator for each domain.
+
+Source: Zhu, Park, Isola, Efros, "Unpaired Image-to-Image Translation using Cycle-Consistent
+Adversarial Networks", ICCV 2017. All that nodata touches is left out: losses, the statistics of
+norm layers, and patches that the discriminators judge. Where all pixels are valid and the domains
+have the same bands, a step is the canonical one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from geocyclegan.errors import BundleError, OptionError
+from geocyclegan.methods.base import Batch, Direction, Method, zero_invalid
+from geocyclegan.methods.losses import GanKind, GanLoss, masked_l1
+from geocyclegan.methods.pool import ImagePool
+from geocyclegan.models import Discriminator
+
+
+@dataclass(frozen=True)
+class CycleGANConfig:
+    """Numbers of the method; the defaults are those of the paper.
+
+    Args:
+        gan_loss: "lsgan" or "vanilla".
+        lambda_a: weight of the cycle A → B → A.
+        lambda_b: weight of the cycle B → A → B.
+        identity: weight of the identity loss relative to the cycle of the same domain; 0: off.
+        pool_size: images kept for each discriminator; 0: none.
+        lr: learning rate of Adam.
+        beta1: first moment of Adam.
+        beta2: second moment of Adam.
+
+    Raises:
+        OptionError: a number is out of range.
+    """
+
+    gan_loss: GanKind = "lsgan"
+    lambda_a: float = 10.0
+    lambda_b: float = 10.0
+    identity: float = 0.5
+    pool_size: int = 50
+    lr: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+
+    def __post_init__(self) -> None:
+        for name in ("lambda_a", "lambda_b", "identity", "pool_size"):
+            if not getattr(self, name) >= 0:
+                raise OptionError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if not self.lr > 0:
+            raise OptionError(f"lr is {self.lr}; expected more than 0")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; expected 0 ≤ {name} < 1")
+
+
+class CycleGAN(Method):
+    """The networks, their losses and one step.
+
+    The identity loss runs over the bands that both domains share. A real image of B is put into
+    A's channels (those that B lacks are 0) and should leave G_AB as it is in the shared bands of B;
+    likewise for A and G_BA. With all bands shared in the same order that is the canonical loss.
+
+    Args:
+        generator_ab: A → B, called as `generator(x, valid)`; has `in_channels`, `out_channels`.
+        generator_ba: B → A.
+        discriminator_a: judges images of A.
+        discriminator_b: judges images of B.
+        config: numbers of the method.
+        shared_bands: pairs (index in A, index in B); empty: no identity loss.
+        seed: of the image pools.
+
+    Raises:
+        OptionError: the networks' bands do not fit, or a shared band does not exist.
+    """
+
+    def __init__(
+        self,
+        generator_ab: nn.Module,
+        generator_ba: nn.Module,
+        discriminator_a: Discriminator,
+        discriminator_b: Discriminator,
+        config: CycleGANConfig | None = None,
+        shared_bands: Sequence[tuple[int, int]] = (),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config = config or CycleGANConfig()
+        self.generator_ab = generator_ab
+        self.generator_ba = generator_ba
+        self.discriminator_a = discriminator_a
+        self.discriminator_b = discriminator_b
+        self.gan_loss = GanLoss(self.config.gan_loss)
+        self.shared_bands = tuple(shared_bands)
+        self.bands_a, self.bands_b = _bands(generator_ab, generator_ba)
+        for index_a, index_b in self.shared_bands:
+            if not (0 <= index_a < self.bands_a and 0 <= index_b < self.bands_b):
+                raise OptionError(
+                    f"shared bands {index_a} of A and {index_b} of B: the domains have "
+                    f"{self.bands_a} and {self.bands_b} bands"
+                )
+        self.pool_a = ImagePool(self.config.pool_size, seed)
+        self.pool_b = ImagePool(self.config.pool_size, seed + 1)
+
+    def generators(self) -> dict[Direction, nn.Module]:
+        """The generators by direction."""
+        return {"a2b": self.generator_ab, "b2a": self.generator_ba}
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Adam for both generators, Adam for both discriminators."""
+        pairs = {
+            "generators": (self.generator_ab, self.generator_ba),
+            "discriminators": (self.discriminator_a, self.discriminator_b),
+        }
+        betas = (self.config.beta1, self.config.beta2)
+        return {
+            name: Adam(
+                chain(first.parameters(), second.parameters()), lr=self.config.lr, betas=betas
+            )
+            for name, (first, second) in pairs.items()
+        }
+
+    def step(
+        self,
+        batch: Batch,
+        optimizers: Mapping[str, Optimizer],
+        backward: Callable[[Tensor], None],
+    ) -> dict[str, Tensor]:
+        """Update the generators against frozen discriminators, then these on pooled fakes.
+
+        Args:
+            batch: what to learn from.
+            optimizers: those of `optimizers()`, wrapped or not.
+            backward: computes gradients of a scalar.
+
+        Returns:
+            g_ab, g_ba (adversarial), cycle_a, cycle_b, identity_a, identity_b (where on) and their
+            sum `generators`; d_a, d_b and their sum `discriminators`. Detached, weighted as in the
+            sums.
+        """
+        self._require_discriminator_grad(False)
+        losses, fake_a, fake_b = self._generator_losses(batch)
+        total = sum_of(losses)
+        optimizers["generators"].zero_grad(set_to_none=True)
+        backward(total)
+        optimizers["generators"].step()
+        self._require_discriminator_grad(True)
+
+        # A fake is valid where the image that it was made from is.
+        judged = {
+            "d_a": self._discriminator_loss(
+                self.discriminator_a,
+                (batch.a, batch.valid_a),
+                self.pool_a.query(fake_a, batch.valid_b),
+            ),
+            "d_b": self._discriminator_loss(
+                self.discriminator_b,
+                (batch.b, batch.valid_b),
+                self.pool_b.query(fake_b, batch.valid_a),
+            ),
+        }
+        total_judged = sum_of(judged)
+        optimizers["discriminators"].zero_grad(set_to_none=True)
+        backward(total_judged)
+        optimizers["discriminators"].step()
+
+        losses |= {"generators": total, **judged, "discriminators": total_judged}
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """Mean absolute errors, without weights.
+
+        Returns:
+            cycle_a, cycle_b; identity_a, identity_b where the domains share bands.
+        """
+        with self.evaluating():
+            fake_b = zero_invalid(self.generator_ab(batch.a, batch.valid_a), batch.valid_a)
+            fake_a = zero_invalid(self.generator_ba(batch.b, batch.valid_b), batch.valid_b)
+            errors = self._cycles(batch, fake_a, fake_b)
+            if self.shared_bands:
+                errors |= self._identities(batch)
+        return errors
+
+    def extra_state(self) -> dict[str, Any]:
+        """The image pools."""
+        return {"pool_a": self.pool_a.state_dict(), "pool_b": self.pool_b.state_dict()}
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `extra_state` gave.
+
+        Raises:
+            BundleError: a pool is missing or does not fit.
+        """
+        for name, pool in (("pool_a", self.pool_a), ("pool_b", self.pool_b)):
+            if name not in state:
+                raise BundleError(f"{name} is missing in the checkpoint; it is of another method")
+            pool.load_state_dict(state[name])
+
+    def _generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Weighted losses of the generators, and the fakes of A and B."""
+        config = self.config
+        fake_b = zero_invalid(self.generator_ab(batch.a, batch.valid_a), batch.valid_a)
+        fake_a = zero_invalid(self.generator_ba(batch.b, batch.valid_b), batch.valid_b)
+        cycles = self._cycles(batch, fake_a, fake_b)
+        losses = {
+            "g_ab": self._judge(self.discriminator_b, fake_b, batch.valid_a, is_real=True),
+            "g_ba": self._judge(self.discriminator_a, fake_a, batch.valid_b, is_real=True),
+            "cycle_a": cycles["cycle_a"] * config.lambda_a,
+            "cycle_b": cycles["cycle_b"] * config.lambda_b,
+        }
+        if self.shared_bands and config.identity > 0:
+            identities = self._identities(batch)
+            losses["identity_a"] = identities["identity_a"] * (config.lambda_a * config.identity)
+            losses["identity_b"] = identities["identity_b"] * (config.lambda_b * config.identity)
+        return losses, fake_a, fake_b
+
+    def _cycles(self, batch: Batch, fake_a: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
+        """Distance of each domain's images from what two translations make of them."""
+        back_a = self.generator_ba(fake_b, batch.valid_a)
+        back_b = self.generator_ab(fake_a, batch.valid_b)
+        return {
+            "cycle_a": masked_l1(back_a, batch.a, batch.valid_a),
+            "cycle_b": masked_l1(back_b, batch.b, batch.valid_b),
+        }
+
+    def _identities(self, batch: Batch) -> dict[str, Tensor]:
+        """Distance of each domain's images from what their own domain's generator makes of them."""
+        in_a = [index_a for index_a, _ in self.shared_bands]
+        in_b = [index_b for _, index_b in self.shared_bands]
+        same_a = self.generator_ba(_placed(batch.a, in_a, in_b, self.bands_b), batch.valid_a)
+        same_b = self.generator_ab(_placed(batch.b, in_b, in_a, self.bands_a), batch.valid_b)
+        return {
+            "identity_a": masked_l1(same_a[:, in_a], batch.a[:, in_a], batch.valid_a),
+            "identity_b": masked_l1(same_b[:, in_b], batch.b[:, in_b], batch.valid_b),
+        }
+
+    def _discriminator_loss(
+        self,
+        discriminator: Discriminator,
+        real: tuple[Tensor, Tensor | None],
+        fake: tuple[Tensor, Tensor | None],
+    ) -> Tensor:
+        """Half the sum of both errors, which slows the discriminator as in the paper."""
+        on_real = self._judge(discriminator, *real, is_real=True)
+        on_fake = self._judge(discriminator, *fake, is_real=False)
+        return (on_real + on_fake) * 0.5
+
+    def _judge(
+        self, discriminator: Discriminator, images: Tensor, valid: Tensor | None, *, is_real: bool
+    ) -> Tensor:
+        """Loss of a discriminator that should say `is_real`."""
+        weights = None if valid is None else discriminator.logit_weights(valid)
+        loss: Tensor = self.gan_loss(discriminator(images, valid), is_real, weights)
+        return loss
+
+    def _require_discriminator_grad(self, required: bool) -> None:
+        """Freeze or release the discriminators, which saves their gradients in the first half."""
+        self.discriminator_a.requires_grad_(required)
+        self.discriminator_b.requires_grad_(required)
+
+
+def sum_of(losses: Mapping[str, Tensor]) -> Tensor:
+    """The sum of all losses, as one scalar tensor."""
+    first, *others = losses.values()
+    return sum(others, start=first)
+
+
+def _bands(generator_ab: nn.Module, generator_ba: nn.Module) -> tuple[int, int]:
+    """Bands of A and of B, on which both generators must agree."""
+    a, b = generator_ab.in_channels, generator_ab.out_channels
+    b_back, a_back = generator_ba.in_channels, generator_ba.out_channels
+    if not isinstance(a, int) or not isinstance(b, int) or (a, b) != (a_back, b_back):
+        raise OptionError(
+            f"generators of {a} → {b} and {b_back} → {a_back} bands: "
+            "expected the second to lead back to where the first began"
+        )
+    return a, b
+
+
+def _placed(images: Tensor, source: list[int], target: list[int], bands: int) -> Tensor:
+    """Images whose `source` bands lie in the `target` bands of another domain; the rest is 0."""
+    if source == target == list(range(bands)) and images.shape[1] == bands:
+        return images
+    out = images.new_zeros(images.shape[0], bands, *images.shape[2:])
+    out[:, target] = images[:, source]
+    return out

@@ -1,0 +1,105 @@
+"""Progress for people (a bar with its remaining time) and for machines (JSON lines).
+
+Both go to standard error; standard output is for results.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from types import TracebackType
+from typing import Any, Literal, Self
+
+ProgressKind = Literal["bar", "json", "none"]
+
+_kind: ProgressKind = "none"
+
+
+def set_progress(kind: ProgressKind) -> None:
+    """Choose how this process shows progress; the command line calls it once."""
+    global _kind
+    _kind = kind
+
+
+class Progress:
+    """One stage of work, as a context manager.
+
+    Args:
+        total: how many units there are.
+        stage: what is being done, one or two words.
+        unit: what is counted.
+        done: units that an earlier run did already.
+        kind: how to show it; None means what the command line chose.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        stage: str,
+        unit: str = "it",
+        *,
+        done: int = 0,
+        kind: ProgressKind | None = None,
+    ) -> None:
+        self._kind = _kind if kind is None else kind
+        self._total, self._stage, self._unit, self._done = total, stage, unit, done
+        self._initial = done
+        self._fields: dict[str, Any] = {}
+        self._bar: Any = None
+        self._started = self._printed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._kind == "bar":
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=self._total,
+                initial=self._done,
+                desc=self._stage,
+                unit=self._unit,
+                dynamic_ncols=True,
+                mininterval=0.2,
+                file=sys.stderr,
+            )
+        self._started = time.monotonic()
+        self._emit()
+        return self
+
+    def update(self, n: int = 1, **fields: Any) -> None:
+        """Count `n` more units; `fields` are the numbers to show beside the bar."""
+        self._done += n
+        self._fields.update(fields)
+        if self._bar is not None:
+            if fields:
+                self._bar.set_postfix(self._fields, refresh=False)
+            self._bar.update(n)
+        elif time.monotonic() - self._printed >= 0.5 or self._done >= self._total:
+            self._emit()
+
+    def _emit(self) -> None:
+        if self._kind != "json":
+            return
+        self._printed = time.monotonic()
+        elapsed = self._printed - self._started
+        fresh = self._done - self._initial
+        line: dict[str, Any] = {
+            "event": "progress",
+            "stage": self._stage,
+            "done": self._done,
+            "total": self._total,
+            "unit": self._unit,
+            "elapsed_s": round(elapsed, 2),
+        }
+        if fresh > 0:
+            line["eta_s"] = round(elapsed / fresh * (self._total - self._done), 2)
+        print(json.dumps(line | self._fields), file=sys.stderr, flush=True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,203 @@
+"""An imaging domain: its bands, their units and radiometry, and the pixel type of its products."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from geocyclegan.raster.radiometry import BandScaling, Radiometry
+
+
+@dataclass(frozen=True)
+class BandInfo:
+    """One band of a domain.
+
+    Attributes:
+        scaling: its map between physical units and [-1, 1].
+        name: its description ("VV", "B04"), or its colour ("red"); None where a file gives none.
+        unit: physical unit as the file states it, if it does.
+        scale: factor that turns stored numbers into physical ones, as the file states it.
+        offset: the offset that goes with it.
+        color: GDAL's colour interpretation.
+    """
+
+    scaling: BandScaling
+    name: str | None = None
+    unit: str | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    color: str = "undefined"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "scale": self.scale,
+            "offset": self.offset,
+            "color": self.color,
+            "scaling": self.scaling.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Read what `to_json` gave."""
+        return cls(
+            scaling=BandScaling.from_json(value["scaling"]),
+            name=value.get("name"),
+            unit=value.get("unit"),
+            scale=float(value.get("scale", 1.0)),
+            offset=float(value.get("offset", 0.0)),
+            color=str(value.get("color", "undefined")),
+        )
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What the images of one side of a translation are.
+
+    Attributes:
+        bands: its bands, in the order of the networks' channels.
+        dtype: pixel type of its scenes and products.
+        nodata: value of pixels without data, or None.
+        gsd: ground sampling distance in metres, or None where scenes have no CRS.
+        amplitude: True if complex pixels were read as their amplitude.
+    """
+
+    bands: tuple[BandInfo, ...]
+    dtype: str
+    nodata: float | None = None
+    gsd: float | None = None
+    amplitude: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of bands."""
+        return len(self.bands)
+
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        """Name of each band, None where it has none."""
+        return tuple(band.name for band in self.bands)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Something to call each band by."""
+        return tuple(band.name or f"band {i}" for i, band in enumerate(self.bands, start=1))
+
+    @property
+    def radiometry(self) -> Radiometry:
+        """The scalings of all bands."""
+        return Radiometry(tuple(band.scaling for band in self.bands))
+
+    def to_levels(
+        self, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Map physical pixels `(bands, height, width)` to [-1, 1]; invalid ones to 0."""
+        return self.radiometry.forward(pixels, valid)
+
+    def to_pixels(
+        self,
+        levels: npt.NDArray[np.floating[Any]],
+        valid: npt.NDArray[np.bool_] | None = None,
+    ) -> npt.NDArray[Any]:
+        """Map levels to pixels of the domain's type: physical units, rounded and clipped.
+
+        Args:
+            levels: `(bands, height, width)` in [-1, 1].
+            valid: `(height, width)`; the others get the nodata value, or 0 where there is none.
+
+        Returns:
+            `(bands, height, width)` of `dtype`. No valid pixel equals the nodata value.
+        """
+        dtype = np.dtype(self.dtype)
+        pixels = np.empty(levels.shape, dtype)
+        for out, values in zip(pixels, self.radiometry.inverse(levels), strict=True):
+            out[...] = _cast(values, dtype, self.nodata)
+        if valid is not None:
+            pixels[:, ~valid] = 0 if self.nodata is None else self.nodata
+        return pixels
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return {
+            "bands": [band.to_json() for band in self.bands],
+            "dtype": self.dtype,
+            "nodata": _number_to_json(self.nodata),
+            "gsd": self.gsd,
+            "amplitude": self.amplitude,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: a part is missing or of the wrong kind.
+        """
+        nodata = value.get("nodata")
+        gsd = value.get("gsd")
+        return cls(
+            bands=tuple(BandInfo.from_json(band) for band in value["bands"]),
+            dtype=np.dtype(value["dtype"]).name,
+            nodata=None if nodata is None else float(nodata),
+            gsd=None if gsd is None else float(gsd),
+            amplitude=bool(value.get("amplitude", False)),
+        )
+
+    def with_scalings(self, scalings: Sequence[BandScaling]) -> Domain:
+        """Return the same domain with other scalings."""
+        bands = tuple(
+            replace(band, scaling=scaling)
+            for band, scaling in zip(self.bands, scalings, strict=True)
+        )
+        return replace(self, bands=bands)
+
+
+def _number_to_json(value: float | None) -> float | str | None:
+    # JSON has no NaN and no infinities.
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _cast(
+    values: npt.NDArray[np.floating[Any]], dtype: np.dtype[Any], nodata: float | None
+) -> npt.NDArray[Any]:
+    if dtype.kind == "f":
+        limits = np.finfo(dtype)
+        cast: npt.NDArray[Any] = np.clip(values, limits.min, limits.max).astype(dtype)
+        if nodata is not None and math.isfinite(nodata):
+            cast[cast == dtype.type(nodata)] = np.nextafter(dtype.type(nodata), dtype.type(0))
+        return cast
+    info = np.iinfo(dtype)
+    # Clip in a type that holds the bounds exactly, then round: a bare cast would wrap.
+    wide = values if dtype.itemsize <= 2 else values.astype(np.float64)
+    rounded = np.clip(np.rint(wide), info.min, info.max)
+    if dtype.itemsize == 8:
+        # The largest 64-bit integers have no double of their own; the cast would overflow.
+        rounded = np.clip(rounded, info.min, np.nextafter(float(info.max), 0.0))
+    cast = rounded.astype(dtype)
+    if nodata is not None and float(nodata).is_integer() and info.min <= nodata <= info.max:
+        hit = cast == int(nodata)
+        if hit.any():
+            up = (wide[hit] >= nodata) | (nodata == info.min)
+            up &= nodata != info.max
+            cast[hit] = np.where(up, int(nodata) + (nodata != info.max), int(nodata) - 1)
+    return cast
+
+
+def shared_bands(a: Domain, b: Domain) -> tuple[tuple[int, int], ...]:
+    """Pairs (index in A, index in B) of the bands that both domains name alike.
+
+    Names are compared without regard to case; bands without a name are like no other.
+    """
+    where = {name.casefold(): i for i, name in enumerate(b.names) if name}
+    return tuple(
+        (i, where[name.casefold()])
+        for i, name in enumerate(a.names)
+        if name and name.casefold() in where
+    )

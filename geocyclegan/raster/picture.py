@@ -1,0 +1,105 @@
+"""Three bands of anything as a picture that an eye can judge.
+
+Pictures are made from levels in [-1, 1], where every band has its contrast already, so that an
+image and its translation are stretched alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from geocyclegan.files import atomic_write
+from geocyclegan.raster.domain import Domain
+
+# Names of the visible bands: of colours, of Sentinel-2, and of Landsat 8 and 9 when they say so.
+_VISIBLE = (
+    ("red", "green", "blue"),
+    ("sr_b4", "sr_b3", "sr_b2"),
+    ("b4", "b3", "b2"),
+)
+_INVALID_GREY = 40
+
+
+def choose_bands(names: Sequence[str | None]) -> tuple[int, ...]:
+    """Choose three bands for red, green and blue by their names.
+
+    Returns:
+        Indexes from 0: the visible bands where they are named, the first three otherwise, both of
+        two (their difference fills the third colour), or the one that there is.
+    """
+    # "B04" and "B4" are one band; "B4, red" is not looked into.
+    known = {re.sub(r"^b0*(\d+)$", r"b\1", (n or "").casefold()): i for i, n in enumerate(names)}
+    for wanted in _VISIBLE:
+        if all(name in known for name in wanted):
+            return tuple(known[name] for name in wanted)
+    return tuple(range(min(len(names), 3)))
+
+
+def picture(
+    domain: Domain,
+    levels: npt.NDArray[np.floating[Any]],
+    valid: npt.NDArray[np.bool_] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Draw an image of a domain.
+
+    Args:
+        domain: says which bands are which.
+        levels: `(bands, height, width)` in [-1, 1].
+        valid: `(height, width)`; the others are drawn dark grey.
+
+    Returns:
+        `(height, width, 3)`, 8 bits.
+    """
+    chosen = choose_bands(domain.names)
+    bands = [
+        (np.asarray(levels[i], np.float32) - low) / (high - low)
+        for i in chosen
+        for low, high in [_contrast(domain.bands[i].scaling.levels)]
+    ]
+    if len(bands) == 1:
+        bands = bands * 3
+    elif len(bands) == 2:
+        bands.append(bands[0] - bands[1] + 0.5)
+    image: npt.NDArray[np.uint8] = np.rint(
+        np.clip(np.stack(bands, axis=-1), 0.0, 1.0) * 255
+    ).astype(np.uint8)
+    if valid is not None:
+        image[~valid] = _INVALID_GREY
+    return image
+
+
+def _contrast(levels: tuple[float, ...]) -> tuple[float, float]:
+    # Squeezed tails (see radiometry) are left out of the stretch.
+    low = levels[1] if len(levels) > 2 and levels[1] < 0 else levels[0]
+    high = levels[-2] if len(levels) > 2 and levels[-2] > 0 else levels[-1]
+    return low, high
+
+
+def captioned_row(
+    images: Sequence[npt.NDArray[np.uint8]], captions: Sequence[str], gap: int = 6
+) -> npt.NDArray[np.uint8]:
+    """Put pictures of one height side by side, each under its caption."""
+    height = max(image.shape[0] for image in images)
+    width = sum(image.shape[1] for image in images) + gap * (len(images) - 1)
+    text_height = 16
+    canvas = Image.new("RGB", (width, height + text_height), (255, 255, 255))
+    draw = ImageDraw.Draw(canvas)
+    left = 0
+    for image, caption in zip(images, captions, strict=True):
+        draw.text((left + 2, 2), caption, fill=(0, 0, 0))
+        canvas.paste(Image.fromarray(image), (left, text_height))
+        left += image.shape[1] + gap
+    return np.asarray(canvas)
+
+
+def save_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
+    """Write a picture `(height, width, 3)` whole or not at all."""
+    with atomic_write(path) as part:
+        Image.fromarray(image).save(part, format="PNG")

@@ -1,0 +1,161 @@
+"""One-pass, mergeable statistics of a band: moments, range and quantiles in bounded memory.
+
+Integers of up to 16 bits are counted exactly, one bin per value. Everything else is counted by the
+leading bits of its float32 pattern, made monotone (sign, exponent and nine mantissa bits), so that
+a quantile is right to 0.2 % of its own value whatever the range, and the result depends neither on
+the order of the pixels nor on how they were spread over processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+_DROPPED_BITS = 14
+_FLOAT_BINS = 1 << (32 - _DROPPED_BITS)
+
+
+def _float_bins(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    # Negative floats grow with the pattern of their magnitude: flip them all; positive ones only
+    # need to stand above them.
+    ordered = np.where(bits >> 31 == 1, ~bits, bits | np.uint32(1 << 31))
+    return (ordered >> np.uint32(_DROPPED_BITS)).astype(np.uint32)
+
+
+def _float_edges(bins: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    ordered = np.minimum(bins.astype(np.uint64) << _DROPPED_BITS, 0xFFFFFFFF).astype(np.uint32)
+    bits = np.where(ordered >> 31 == 1, ordered & np.uint32(0x7FFFFFFF), ~ordered)
+    return np.asarray(bits.astype(np.uint32).view(np.float32), np.float64)
+
+
+@dataclass
+class BandSketch:
+    """Statistics of the valid pixels of one band.
+
+    Attributes:
+        dtype: pixel type; decides between exact and logarithmic bins.
+        count: pixels seen.
+        mean: their mean.
+        m2: their sum of squared deviations from the mean.
+        minimum: smallest value.
+        maximum: largest value.
+        smallest_positive: smallest value above zero, infinite if there is none.
+        positive: pixels above zero.
+    """
+
+    dtype: str
+    count: int = 0
+    mean: float = 0.0
+    m2: float = 0.0
+    minimum: float = float("inf")
+    maximum: float = float("-inf")
+    smallest_positive: float = float("inf")
+    positive: int = 0
+    bins: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+
+    def __post_init__(self) -> None:
+        if not len(self.bins):
+            self.bins = np.zeros(self._bin_count, np.int64)
+
+    @property
+    def is_exact(self) -> bool:
+        """True if every value has a bin of its own."""
+        kind = np.dtype(self.dtype)
+        return kind.kind in "iu" and kind.itemsize <= 2
+
+    @property
+    def _bin_count(self) -> int:
+        return 1 << 8 * np.dtype(self.dtype).itemsize if self.is_exact else _FLOAT_BINS
+
+    def update(self, values: npt.NDArray[Any]) -> None:
+        """Add pixels (any shape, all of them valid and finite)."""
+        flat = values.ravel()
+        if not flat.size:
+            return
+        wide = flat.astype(np.float64)
+        mean = float(wide.mean())
+        self._merge_moments(flat.size, mean, float(np.square(wide - mean).sum()))
+        self.minimum = min(self.minimum, float(flat.min()))
+        self.maximum = max(self.maximum, float(flat.max()))
+        above = flat[flat > 0]
+        self.positive += above.size
+        if above.size:
+            self.smallest_positive = min(self.smallest_positive, float(above.min()))
+        if self.is_exact:
+            index = flat.astype(np.int64) - int(np.iinfo(self.dtype).min)
+        else:
+            index = _float_bins(flat).astype(np.int64)
+        self.bins += np.bincount(index, minlength=self._bin_count)
+
+    def merge(self, other: BandSketch) -> None:
+        """Add another sketch of the same pixel type (Chan et al. 1979 for the moments)."""
+        if other.count == 0:
+            return
+        self._merge_moments(other.count, other.mean, other.m2)
+        self.minimum = min(self.minimum, other.minimum)
+        self.maximum = max(self.maximum, other.maximum)
+        self.smallest_positive = min(self.smallest_positive, other.smallest_positive)
+        self.positive += other.positive
+        self.bins += other.bins
+
+    def _merge_moments(self, count: int, mean: float, m2: float) -> None:
+        total = self.count + count
+        delta = mean - self.mean
+        self.m2 += m2 + delta * delta * self.count * count / total
+        self.mean += delta * count / total
+        self.count = total
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation."""
+        return float(np.sqrt(self.m2 / self.count)) if self.count else 0.0
+
+    def quantile(self, share: float) -> float:
+        """Return the value below which `share` (0 to 1) of the pixels lie.
+
+        Raises:
+            ValueError: no pixel was seen.
+        """
+        if not self.count:
+            raise ValueError("a band without a valid pixel has no quantiles")
+        if share <= 0.0:
+            return self.minimum
+        if share >= 1.0:
+            return self.maximum
+        cumulative = np.cumsum(self.bins)
+        # The value of the pixel with this rank, counted from 0, as numpy's "linear" method ranks.
+        rank = share * (self.count - 1)
+        found = int(np.searchsorted(cumulative, rank, side="right"))
+        if self.is_exact:
+            return float(found + int(np.iinfo(self.dtype).min))
+        before = float(cumulative[found - 1]) if found else 0.0
+        low, high = _float_edges(np.array([found, found + 1]))
+        value = low + (high - low) * (rank - before + 0.5) / float(self.bins[found])
+        return float(min(max(value, self.minimum), self.maximum))
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return compact arrays that `from_arrays` reads back."""
+        used = np.flatnonzero(self.bins)
+        moments = [self.mean, self.m2, self.minimum, self.maximum, self.smallest_positive]
+        return {
+            "dtype": np.array(self.dtype),
+            "counts": np.array([self.count, self.positive], np.int64),
+            "moments": np.array(moments, np.float64),
+            "bin_index": used.astype(np.int32),
+            "bin_count": self.bins[used],
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]]) -> Self:
+        """Read what `to_arrays` gave."""
+        sketch = cls(str(arrays["dtype"]))
+        sketch.count, sketch.positive = (int(v) for v in arrays["counts"])
+        sketch.mean, sketch.m2, sketch.minimum, sketch.maximum, sketch.smallest_positive = (
+            float(v) for v in arrays["moments"]
+        )
+        sketch.bins[arrays["bin_index"]] = arrays["bin_count"]
+        return sketch

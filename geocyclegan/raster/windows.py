@@ -1,0 +1,195 @@
+"""Windows and tile plans: pure integer geometry, no I/O and no pixels.
+
+Conventions: a window is (row, col, height, width) in pixels of a scene, half-open, and may reach
+beyond the scene. Chips are windows of one size on a stride. Tiles are windows that a generator
+reads (`read`) to fill a smaller part of the product (`core`); cores partition the scene.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A rectangle of pixels; `row` and `col` may be negative, sizes may not."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    @property
+    def row_stop(self) -> int:
+        """First row below the window."""
+        return self.row + self.height
+
+    @property
+    def col_stop(self) -> int:
+        """First column right of the window."""
+        return self.col + self.width
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.height, self.width
+
+    def clip(self, height: int, width: int) -> Window:
+        """Return the part inside a scene of this shape (of size 0 if there is none)."""
+        row, col = min(max(self.row, 0), height), min(max(self.col, 0), width)
+        row_stop = max(row, min(self.row_stop, height))
+        col_stop = max(col, min(self.col_stop, width))
+        return Window(row, col, row_stop - row, col_stop - col)
+
+    def slices_in(self, outer: Window) -> tuple[slice, slice]:
+        """Return the slices that cut this window out of an array of `outer`."""
+        row, col = self.row - outer.row, self.col - outer.col
+        return slice(row, row + self.height), slice(col, col + self.width)
+
+
+def starts(length: int, size: int, stride: int) -> list[int]:
+    """Start positions of windows of `size` on a stride, along an axis of `length` pixels.
+
+    The last one is shifted back so that the axis is covered to its end; an axis shorter than the
+    window has the one start 0, and the window reaches beyond it.
+    """
+    if length <= size:
+        return [0]
+    positions = list(range(0, length - size + 1, stride))
+    if positions[-1] + size < length:
+        positions.append(length - size)
+    return positions
+
+
+def chip_windows(height: int, width: int, size: int, stride: int) -> Iterator[Window]:
+    """Yield the windows of `size` x `size` px that cover a scene, row by row."""
+    for row in starts(height, size, stride):
+        for col in starts(width, size, stride):
+            yield Window(row, col, size, size)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a generator reads, and the part of the product that it fills.
+
+    Attributes:
+        read: the window given to the generator; it may reach beyond the scene at the bottom and
+            right, where it is padded to a multiple of the generator's stride.
+        core: the window written; it lies inside `read` and inside the scene.
+    """
+
+    read: Window
+    core: Window
+
+
+def round_up(value: int, multiple: int) -> int:
+    """Round up to a multiple."""
+    return -(-value // multiple) * multiple
+
+
+@dataclass(frozen=True)
+class AxisPlan:
+    """Tiles along one axis: parallel tuples of (read start, read size, core start, core size)."""
+
+    reads: tuple[tuple[int, int], ...]
+    cores: tuple[tuple[int, int], ...]
+
+
+def halo_axis(length: int, core: int, halo: int, stride: int, min_size: int) -> AxisPlan:
+    """Cut an axis into cores of `core` px, each read with a halo.
+
+    Read windows all have one size. At a scene's end they are clamped, not shortened, so that the
+    generator's own padding acts at the true border just as it does on the untiled scene; they start
+    at multiples of `stride`, since a strided generator is equivariant only to those shifts.
+
+    Args:
+        length: pixels along the axis.
+        core: px per core, a multiple of `stride`.
+        halo: px on either side of a core, a multiple of `stride`.
+        stride: the generator's total stride.
+        min_size: smallest side that the generator accepts.
+    """
+    padded = round_up(max(length, min_size), stride)
+    size = min(max(core + 2 * halo, round_up(min_size, stride)), padded)
+    reads, cores = [], []
+    for start in range(0, length, core):
+        reads.append((min(max(start - halo, 0), padded - size), size))
+        cores.append((start, min(core, length - start)))
+    return AxisPlan(tuple(reads), tuple(cores))
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """The tiles of a scene, in rows from top to bottom: all of `row` share their core rows."""
+
+    height: int
+    width: int
+    rows: AxisPlan
+    cols: AxisPlan
+
+    def __len__(self) -> int:
+        return len(self.rows.reads) * len(self.cols.reads)
+
+    def __iter__(self) -> Iterator[Tile]:
+        for (row, height), (core_row, core_height) in zip(
+            self.rows.reads, self.rows.cores, strict=True
+        ):
+            for (col, width), (core_col, core_width) in zip(
+                self.cols.reads, self.cols.cores, strict=True
+            ):
+                yield Tile(
+                    Window(row, col, height, width),
+                    Window(core_row, core_col, core_height, core_width),
+                )
+
+
+def tile_plan(
+    height: int, width: int, *, core: int, halo: int, stride: int, min_size: int = 1
+) -> TilePlan:
+    """Plan the tiles of a scene for a generator with a bounded receptive field.
+
+    Raises:
+        ValueError: `core` or `halo` is no multiple of `stride`.
+    """
+    if core % stride or halo % stride:
+        raise ValueError(f"core {core} and halo {halo} must be multiples of the stride {stride}")
+    return TilePlan(
+        height,
+        width,
+        halo_axis(height, core, halo, stride, min_size),
+        halo_axis(width, core, halo, stride, min_size),
+    )
+
+
+def blend_weights(
+    length: int, window_starts: list[int], size: int, overlap: int
+) -> list[npt.NDArray[np.float64]]:
+    """Weights of overlapping windows along one axis; at every pixel inside they sum to one.
+
+    Each window ramps linearly over `overlap` px towards a neighbour and stays at one towards the
+    scene's border, so that no border pixel is lost; the ramps are then divided by their sum.
+    Weights are never zero inside the axis, and zero beyond its end.
+
+    Returns:
+        One array of `size` weights per window.
+    """
+    ramps = []
+    total = np.zeros(length + size)
+    for start in window_starts:
+        ramp = np.ones(size)
+        rise = (np.arange(overlap) + 1.0) / (overlap + 1.0)
+        if overlap and start > 0:
+            ramp[:overlap] = rise
+        if overlap and start + size < length:
+            ramp[size - overlap :] = np.minimum(ramp[size - overlap :], rise[::-1])
+        ramp[max(length - start, 0) :] = 0.0
+        ramps.append(ramp)
+        total[start : start + size] += ramp
+    return [
+        ramp / np.where(total[start : start + size] > 0, total[start : start + size], 1.0)
+        for start, ramp in zip(window_starts, ramps, strict=True)
+    ]

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from geocyclegan.errors import OptionError
+from geocyclegan.models import (
+    Generator,
+    ResNetGenerator,
+    UNetGenerator,
+    build_generator,
+    generators,
+)
+
+TINY: dict[str, Callable[..., Generator]] = {
+    "resnet": lambda **args: ResNetGenerator(2, 3, width=4, blocks=2, **args),
+    "unet": lambda **args: UNetGenerator(2, 3, width=4, depth=3, **args),
+}
+
+
+@pytest.fixture(params=list(TINY))
+def tiny(request: pytest.FixtureRequest) -> Generator:
+    torch.manual_seed(0)
+    return TINY[request.param]()
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def unet_parameters(depth: int, width: int = 64, bands: int = 3) -> int:
+    """Weights and biases, counted from the published table of layers."""
+    wide = [width * min(2**level, 8) for level in range(depth)]
+    down = [(bands, wide[0]), *pairwise(wide)]
+    up = [(c * (1 if level == depth - 1 else 2), to) for level, (to, c) in enumerate(down)]
+    return sum(16 * a * b + b for a, b in down + up)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet9", 11_378_179),
+        ("resnet6", 7_837_699),
+        ("unet256", unet_parameters(8)),
+        ("unet128", unet_parameters(7)),
+    ],
+)
+def test_published_sizes(name: str, expected: int) -> None:
+    with torch.device("meta"):
+        assert parameters(build_generator(name, in_channels=3, out_channels=3)) == expected
+
+
+@pytest.mark.parametrize("name", generators.names())
+def test_config_rebuilds_the_architecture(name: str) -> None:
+    first = build_generator(name, in_channels=2, out_channels=13, width=2)
+    second = build_generator(name, **json.loads(json.dumps(first.config())))
+    second.load_state_dict(first.state_dict())
+    assert second.config() == first.config()
+    assert second.halo == first.halo
+
+
+def test_resnet_equals_its_textbook_form() -> None:
+    """The plan against plain modules, sharing the weights."""
+    torch.manual_seed(0)
+    generator = ResNetGenerator(2, 3, width=4, blocks=1)
+    convs = [m for m in generator.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    stem, down1, down2, first, second, up2, up1, head = convs
+    norm, relu = F.instance_norm, nn.ReLU()
+    x = torch.rand(2, 2, 16, 20) * 2 - 1
+    y = relu(norm(stem(nn.ReflectionPad2d(3)(x))))
+    y = relu(norm(down2(relu(norm(down1(y))))))
+    inner = relu(norm(first(nn.ReflectionPad2d(1)(y))))
+    y = y + norm(second(nn.ReflectionPad2d(1)(inner)))
+    y = relu(norm(up1(relu(norm(up2(y))))))
+    torch.testing.assert_close(generator(x), torch.tanh(head(nn.ReflectionPad2d(3)(y))))
+
+
+def test_unet_equals_its_textbook_form() -> None:
+    torch.manual_seed(0)
+    generator = UNetGenerator(2, 3, width=4, depth=3)
+    convs = [m for m in generator.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    down1, down2, down3, up3, up2, up1 = convs
+    norm, relu, leaky = F.instance_norm, nn.ReLU(), nn.LeakyReLU(0.2)
+    x = torch.rand(2, 2, 16, 24) * 2 - 1
+    one = down1(x)
+    two = norm(down2(leaky(one)))
+    y = norm(up3(relu(down3(leaky(two)))))
+    y = norm(up2(relu(torch.cat([two, y], 1))))
+    torch.testing.assert_close(generator(x), torch.tanh(up1(relu(torch.cat([one, y], 1)))))
+
+
+def test_output_has_the_size_of_the_input(tiny: Generator) -> None:
+    for height, width in ((tiny.min_size, tiny.min_size), (tiny.stride * 5, tiny.stride * 3)):
+        out = tiny(torch.zeros(2, 2, height, width))
+        assert out.shape == (2, 3, height, width)
+        assert out.isfinite().all()
+
+
+def test_smallest_size_is_the_smallest_that_works() -> None:
+    generator = ResNetGenerator(1, 1, width=1, blocks=1)
+    assert generator.min_size == 8
+    with pytest.raises(ValueError, match="at least 8"):
+        generator(torch.zeros(1, 1, 4, 8))
+
+
+def test_wrong_shapes_are_named(tiny: Generator) -> None:
+    side = tiny.stride * 2
+    with pytest.raises(ValueError, match=f"multiples of the stride {tiny.stride}"):
+        tiny(torch.zeros(1, 2, side, side + 2))
+    with pytest.raises(ValueError, match=r"expected \(samples, 2, height, width\)"):
+        tiny(torch.zeros(1, 3, side, side))
+    with pytest.raises(ValueError, match="valid mask of shape"):
+        tiny(torch.zeros(1, 2, side, side), torch.ones(1, 1, side, side + 4))
+
+
+def test_full_mask_equals_no_mask(tiny: Generator) -> None:
+    x = torch.rand(2, 2, 32, 24) * 2 - 1
+    full = torch.ones(2, 1, 32, 24, dtype=torch.bool)
+    torch.testing.assert_close(tiny(x, full), tiny(x), atol=1e-5, rtol=1e-4)
+
+
+def test_weights_are_the_valid_share(tiny: Generator) -> None:
+    valid = torch.rand(2, 1, 32, 24) > 0.5
+    weights = tiny.weights(valid)
+    assert weights is not None
+    assert set(weights) == {norm.scale for norm in tiny.norm_layers()}
+    for scale, weight in weights.items():
+        assert weight.shape == (2, 1, 32 // scale, 24 // scale)
+        assert weight.sum() * scale**2 == valid.sum()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5])
+def test_flat_and_masked_tiles_stay_finite(tiny: Generator, share: float) -> None:
+    """Water beside nodata: no variance where valid, a step where not."""
+    valid = torch.rand(1, 1, 32, 32) < share
+    x = torch.where(valid, 0.7, 0.0).expand(1, 2, 32, 32).clone().requires_grad_()
+    out = tiny(x, valid)
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("flat", [False, True])
+def test_mixed_precision_channels_last(tiny: Generator, masked: bool, flat: bool) -> None:
+    statistics: list[torch.dtype] = []
+    x = torch.full((2, 2, 32, 32), 0.3) if flat else torch.rand(2, 2, 32, 32) * 2 - 1
+    valid = torch.rand(2, 1, 32, 32) > 0.3 if masked else None
+    model = copy.deepcopy(tiny).to(memory_format=torch.channels_last)
+    for layer in model.norm_layers():
+        layer.register_forward_hook(lambda _, inputs, out: statistics.append(out.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(x.to(memory_format=torch.channels_last), valid)
+    out.float().square().mean().backward()
+    assert out.isfinite().all()
+    assert set(statistics) == {torch.bfloat16}  # so the fp32 inside is the layer's own doing
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    if not flat:
+        assert (out.float() - tiny(x, valid)).abs().max() < 0.05
+
+
+def test_copies_run_on_their_own_weights(tiny: Generator) -> None:
+    x = torch.rand(1, 2, 16, 16)
+    before = tiny(x)
+    other = copy.deepcopy(tiny)
+    nn.init.zeros_(next(other.parameters()))
+    assert torch.equal(tiny(x), before)
+    assert not torch.equal(other(x), before)
+
+
+def test_plan_names_are_the_state_dict(tiny: Generator) -> None:
+    modules = {step.name for step in tiny.plan if any(True for _ in _parameters_of(step.module))}
+    assert {key.split(".")[1] for key in tiny.state_dict()} == modules
+
+
+def _parameters_of(module: nn.Module | None) -> list[nn.Parameter]:
+    return [] if module is None else list(module.parameters())
+
+
+def test_no_norm_means_no_norm_layers() -> None:
+    assert TINY["resnet"](norm="none").norm_layers() == []
+    assert TINY["unet"](norm="none").norm_layers() == []
+
+
+def test_dropout_acts_in_inner_levels_and_only_while_training() -> None:
+    with torch.device("meta"):
+        drops = [
+            m.p
+            for m in UNetGenerator(1, 1, width=1, depth=8, dropout=True).modules()
+            if isinstance(m, nn.Dropout)
+        ]
+    assert drops == [0.5] * 3
+
+
+def test_initial_weights() -> None:
+    torch.manual_seed(0)
+    generator = ResNetGenerator(3, 3, width=16, blocks=2)
+    for name, parameter in generator.named_parameters():
+        if name.endswith("bias"):
+            assert not parameter.any()
+        elif parameter.numel() > 2000:
+            assert abs(parameter.std().item() - 0.02) < 0.002
+            assert abs(parameter.mean().item()) < 0.002
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_compiles_without_graph_breaks(tiny: Generator, masked: bool) -> None:
+    x = torch.rand(1, 2, 16, 16)
+    valid = torch.rand(1, 1, 16, 16) > 0.2 if masked else None
+    compiled = torch.compile(tiny, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, valid), tiny(x, valid))
+
+
+def test_unknown_names_and_arguments_are_listed() -> None:
+    with pytest.raises(OptionError, match="'resnet7' is not known; choose one of: resnet9"):
+        build_generator("resnet7", in_channels=1, out_channels=1)
+    with pytest.raises(OptionError, match="'depth'"):
+        build_generator("resnet9", in_channels=1, out_channels=1, depth=3)
+    with pytest.raises(OptionError, match="width is 0"):
+        build_generator("resnet9", in_channels=1, out_channels=1, width=0)
+    with pytest.raises(OptionError, match="depth is 1"):
+        build_generator("unet256", in_channels=1, out_channels=1, depth=1)
+
+
+def test_the_room_knows_no_rasters() -> None:
+    code = (
+        "import sys, geocyclegan.models, geocyclegan.methods; "
+        "sys.exit('rasterio' in sys.modules or 'geocyclegan.raster' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

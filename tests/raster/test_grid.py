@@ -1,0 +1,57 @@
+"""Grids: resolution on the ground, windows and footprints."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from affine import Affine
+from rasterio.crs import CRS
+
+from geocyclegan.raster.grid import Grid
+from geocyclegan.raster.windows import Window
+
+UTM = CRS.from_epsg(32630)
+
+
+def test_gsd_in_projected_units() -> None:
+    grid = Grid(UTM, Affine(10, 0, 5e5, 0, -10, 4e6), 100, 100)
+    assert grid.gsd == pytest.approx(10.0)
+
+
+def test_gsd_of_a_rotated_grid_is_that_of_the_straight_one() -> None:
+    c, s = 10 * math.cos(0.5), 10 * math.sin(0.5)
+    grid = Grid(UTM, Affine(c, -s, 5e5, -s, -c, 4e6), 100, 100)
+    assert grid.gsd == pytest.approx(10.0)
+
+
+def test_gsd_in_degrees_is_near_ten_metres_in_spain() -> None:
+    # 8.98315e-5 degrees are 10 m along a meridian; across, cos(38.1 degrees) of that.
+    grid = Grid(CRS.from_epsg(4326), Affine(8.98315e-5, 0, -0.78, 0, -8.98315e-5, 38.12), 512, 320)
+    assert grid.gsd == pytest.approx(10.0 * 0.787**0.5, rel=0.01)
+
+
+def test_gsd_of_web_mercator_is_corrected_for_latitude() -> None:
+    equator = Grid(CRS.from_epsg(3857), Affine(1, 0, 0, 0, -1, 50), 100, 100)
+    north = Grid(CRS.from_epsg(3857), Affine(1, 0, 0, 0, -1, 8_399_738 + 50), 100, 100)
+    assert equator.gsd == pytest.approx(1.0, rel=1e-3)
+    assert north.gsd == pytest.approx(0.5, rel=0.01)  # 60 degrees north
+
+
+def test_gsd_of_us_feet() -> None:
+    grid = Grid(CRS.from_epsg(2263), Affine(1, 0, 0, 0, -1, 0), 10, 10)
+    assert grid.gsd == pytest.approx(0.3048006, rel=1e-5)
+
+
+def test_no_crs_has_no_gsd() -> None:
+    grid = Grid(None, Affine.identity(), 10, 10)
+    assert grid.gsd is None
+    assert not grid.is_georeferenced
+
+
+def test_window_and_footprint() -> None:
+    grid = Grid(UTM, Affine(10, 0, 5e5, 0, -10, 4e6), 100, 80)
+    part = grid.window(Window(10, 20, 5, 6))
+    assert part.xy(0, 0) == (5e5 + 200, 4e6 - 100)
+    assert part.shape == (5, 6)
+    assert grid.footprint().area == pytest.approx(100 * 80 * 100.0)

@@ -1,0 +1,235 @@
+"""Scenes: masks of every kind, bands by name, exotic grids, and refusals in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp
+
+from geocyclegan import samples
+from geocyclegan.errors import NotFoundError, OptionError, SceneError
+from geocyclegan.raster.domain import BandInfo, Domain
+from geocyclegan.raster.radiometry import BandScaling
+from geocyclegan.raster.scene import Scene, bands_for
+from geocyclegan.raster.windows import Window
+
+MakeRaster = Any
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(1, 200, (3, 20, 30)).astype(np.uint8)
+ALL = Window(0, 0, 20, 30)
+
+
+def test_reads_windows_beyond_the_scene_padded_and_invalid(make_raster: MakeRaster) -> None:
+    with Scene(make_raster("a.tif", PIXELS)) as scene:
+        pixels, valid = scene.read(Window(-3, 25, 10, 10))
+    assert pixels.shape == (3, 10, 10)
+    assert valid.sum() == 7 * 5
+    np.testing.assert_array_equal(pixels[:, 3:, :5], PIXELS[:, :7, 25:])
+    assert not valid[:3].any()
+    assert not valid[:, 5:].any()
+
+
+def test_nodata_in_any_band_invalidates_the_pixel(make_raster: MakeRaster) -> None:
+    pixels = PIXELS.copy()
+    pixels[1, 4, 5] = 0
+    with Scene(make_raster("a.tif", pixels, nodata=0)) as scene:
+        _, valid = scene.read(ALL)
+        assert scene.may_have_invalid
+    assert not valid[4, 5]
+    assert valid.sum() == 20 * 30 - 1
+
+
+@pytest.mark.parametrize("nodata", [np.nan, -9999.0, None])
+def test_float_nodata_and_undeclared_nan(make_raster: MakeRaster, nodata: float | None) -> None:
+    pixels = RNG.normal(size=(2, 20, 30)).astype(np.float32)
+    pixels[0, 0, :3] = np.nan
+    pixels[1, 2, 2] = np.inf
+    if nodata is not None and np.isfinite(nodata):
+        pixels[:, 7, 7] = nodata
+    with Scene(make_raster("a.tif", pixels, nodata=nodata)) as scene:
+        _, valid = scene.read(ALL)
+    bad = np.asarray(~np.isfinite(pixels).all(axis=0))
+    if nodata is not None and np.isfinite(nodata):
+        bad[7, 7] = True
+    np.testing.assert_array_equal(valid, ~bad)
+
+
+def test_internal_mask_and_nodata_together(make_raster: MakeRaster) -> None:
+    mask = np.ones((20, 30), bool)
+    mask[:5] = False
+    pixels = PIXELS.copy()
+    pixels[:, 10, 10] = 0
+    with Scene(make_raster("a.tif", pixels, mask=mask, nodata=0)) as scene:
+        _, valid = scene.read(ALL)
+    mask[10, 10] = False
+    np.testing.assert_array_equal(valid, mask)
+
+
+def test_alpha_is_a_mask_and_no_band(make_raster: MakeRaster) -> None:
+    rgba = np.concatenate([PIXELS, np.full((1, 20, 30), 255, np.uint8)])
+    rgba[3, :, :4] = 0
+    colors = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+    with Scene(make_raster("a.tif", rgba, colors=colors)) as scene:
+        pixels, valid = scene.read(ALL)
+        assert [band.name for band in scene.bands] == ["red", "green", "blue"]
+    assert pixels.shape[0] == 3
+    assert not valid[:, :4].any()
+    assert valid[:, 4:].all()
+
+
+def test_a_band_mislabelled_as_alpha_is_data_when_named(make_raster: MakeRaster) -> None:
+    four = np.concatenate([PIXELS, np.zeros((1, 20, 30), np.uint8)])
+    with Scene(make_raster("a.tif", four, photometric="RGB"), ["1-4"]) as scene:
+        pixels, valid = scene.read(ALL)
+    np.testing.assert_array_equal(pixels, four)
+    assert valid.all()
+
+
+def test_bands_by_number_range_and_name(make_raster: MakeRaster) -> None:
+    path = make_raster("a.tif", PIXELS, names=("B02", "B03", "B04"))
+    with Scene(path, ["b04", "1-2"]) as scene:
+        assert [band.index for band in scene.bands] == [3, 1, 2]
+        pixels, _ = scene.read(ALL)
+    np.testing.assert_array_equal(pixels, PIXELS[[2, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("bands", "message"),
+    [
+        (["4"], "bands 1 to 3"),
+        (["B11"], "B02, B03, B04"),
+        (["0"], "1 to 3"),
+        (["1", "B02"], "twice"),
+    ],
+)
+def test_bands_that_do_not_exist(make_raster: MakeRaster, bands: list[str], message: str) -> None:
+    path = make_raster("a.tif", PIXELS, names=("B02", "B03", "B04"))
+    with pytest.raises(OptionError, match=message):
+        Scene(path, bands)
+
+
+def domain(*names: str | None) -> Domain:
+    scaling = BandScaling("linear", (0.0, 1.0), (-1.0, 1.0))
+    return Domain(tuple(BandInfo(scaling, name) for name in names), "uint8")
+
+
+def test_a_model_finds_its_bands_by_name_or_by_order(make_raster: MakeRaster) -> None:
+    with Scene(make_raster("a.tif", PIXELS, names=("B02", "B03", "B04"))) as scene:
+        assert bands_for(domain("B04", "B02"), scene) == ["3", "1"]
+        with pytest.raises(SceneError, match=r"wants 2 bands \(VV, VH\).*has 3 \(B02, B03, B04\)"):
+            bands_for(domain("VV", "VH"), scene)
+        with pytest.raises(SceneError, match="wants 3 bands"):
+            bands_for(domain("SWIR1", "NIR", "red"), scene)
+    with Scene(make_raster("b.tif", PIXELS, photometric="MINISBLACK")) as scene:
+        assert bands_for(domain("SWIR1", "NIR", "red"), scene) == ["1", "2", "3"]
+        with pytest.raises(SceneError, match="wants 1 band "):
+            bands_for(domain(None), scene)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Affine(10, 0, 5e5, 0, 10, 4e6),  # south-up
+        Affine(7, -7, 5e5, 7, 7, 4e6),  # rotated
+        Affine.identity(),
+    ],
+)
+def test_exotic_grids_are_read_as_they_are(make_raster: MakeRaster, transform: Affine) -> None:
+    crs = None if transform == Affine.identity() else "EPSG:32630"
+    with Scene(make_raster("a.tif", PIXELS, transform=transform, crs=crs)) as scene:
+        assert scene.grid.transform == transform
+        pixels, valid = scene.read(ALL)
+    np.testing.assert_array_equal(pixels, PIXELS)
+    assert valid.all()
+
+
+def test_complex_pixels_need_a_word(make_raster: MakeRaster) -> None:
+    values = (RNG.normal(size=(1, 8, 8)) + 1j * RNG.normal(size=(1, 8, 8))).astype(np.complex64)
+    path = make_raster("slc.tif", values)
+    with pytest.raises(SceneError, match="--scale db"):
+        Scene(path)
+    with Scene(path, amplitude=True) as scene:
+        pixels, _ = scene.read(Window(0, 0, 8, 8))
+        assert scene.dtype == "float32"
+    np.testing.assert_allclose(pixels, np.abs(values), rtol=1e-6)
+
+
+def test_a_palette_is_refused_with_its_remedy(make_raster: MakeRaster, tmp_path: Path) -> None:
+    path = make_raster("map.tif", PIXELS[:1], photometric="palette")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {i: (i, 0, 0, 255) for i in range(256)})
+    with pytest.raises(SceneError, match="gdal_translate -expand rgb"):
+        Scene(path)
+
+
+def test_gcp_and_rpc_scenes_name_the_command(make_raster: MakeRaster, tmp_path: Path) -> None:
+    path = tmp_path / "gcp.tif"
+    points = [GroundControlPoint(r, c, 10.0 * c, 50.0 - r) for r, c in ((0, 0), (0, 9), (9, 0))]
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=10, width=10, dtype="uint8"
+    ) as dataset:
+        dataset.gcps = (points, rasterio.crs.CRS.from_epsg(4326))
+        dataset.write(np.ones((1, 10, 10), np.uint8))
+    with pytest.raises(SceneError, match="gdalwarp -t_srs EPSG:4326"):
+        Scene(path)
+
+
+def test_files_that_are_no_rasters(tmp_path: Path, make_raster: MakeRaster) -> None:
+    with pytest.raises(NotFoundError, match="no such file"):
+        Scene(tmp_path / "nothing.tif")
+    (tmp_path / "text.tif").write_text("not a raster")
+    with pytest.raises(SceneError, match="not a raster"):
+        Scene(tmp_path / "text.tif")
+    (tmp_path / "empty.tif").touch()
+    with pytest.raises(SceneError, match="empty"):
+        Scene(tmp_path / "empty.tif")
+    with pytest.raises(SceneError, match="a folder"):
+        Scene(tmp_path)
+
+
+def test_a_truncated_file_opens_and_fails_in_one_line(
+    make_raster: MakeRaster, tmp_path: Path
+) -> None:
+    noise = RNG.integers(0, 255, (1, 512, 512)).astype(np.uint8)
+    whole = make_raster("a.tif", noise, tiled=True, blockxsize=256, blockysize=256)
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(whole.read_bytes()[:100_000])
+
+    def read_all() -> None:
+        with Scene(cut) as scene:
+            scene.read(Window(0, 0, 512, 512))
+
+    with pytest.raises(SceneError, match="read") as caught:
+        read_all()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_vrt_hides_behind_no_other_name(make_raster: MakeRaster, tmp_path: Path) -> None:
+    make_raster("a.tif", PIXELS)
+    text = (
+        '<VRTDataset rasterXSize="30" rasterYSize="20"><VRTRasterBand dataType="Byte" band="1">'
+        '<SimpleSource><SourceFilename relativeToVRT="1">a.tif</SourceFilename>'
+        "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    (tmp_path / "named.vrt").write_text(text)
+    (tmp_path / "hidden.tif").write_text(text)
+    with Scene(tmp_path / "named.vrt") as scene:
+        np.testing.assert_array_equal(scene.read(ALL)[0][0], PIXELS[0])
+    with pytest.raises(SceneError, match="not a raster"):
+        Scene(tmp_path / "hidden.tif")
+
+
+@pytest.mark.parametrize("name", samples.NAMES)
+def test_samples_open_and_name_their_bands(name: str) -> None:
+    with Scene(samples.path(name)) as scene:
+        assert all(band.name for band in scene.all_bands)
+        assert scene.bands == scene.all_bands
+        assert scene.grid.crs is not None
+        _, valid = scene.read(Window(0, 0, *scene.grid.shape))
+        assert valid.mean() > 0.99
