@@ -204,7 +204,8 @@ def load_bundle(path: Path) -> Bundle:
         NotFoundError: there is no bundle.
         BundleError: it is not one, or of a newer format, or incomplete.
     """
-    folder = path.parent if path.name == _JSON else path
+    # Absolute, since "." has no name to build a sibling's from.
+    folder = (path.parent if path.name == _JSON else path).absolute()
     for candidate in (folder, folder / "model"):
         if not (candidate / _JSON).is_file() and (_old(candidate) / _JSON).is_file():
             candidate = _old(candidate)

@@ -20,14 +20,16 @@ from geocyclegan.files import output_lock
 from geocyclegan.inference.engine import EngineOptions, TileEngine
 from geocyclegan.models.generator import Generator
 from geocyclegan.progress import Progress
+from geocyclegan.raster.bands import bands_for
 from geocyclegan.raster.domain import Domain
+from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.product import ProductSpec, ProductWriter
-from geocyclegan.raster.scene import Scene, bands_for, gdal_env
+from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
 
-_LEAST_CACHE_BYTES = 32 << 20
+_CACHE_BYTES = 64 << 20
 # Resolutions that differ by more than this make features of another size than those learned.
 _GSD_TOLERANCE = 0.1
 
@@ -51,19 +53,6 @@ class TranslateOptions:
     engine: EngineOptions = field(default_factory=EngineOptions)
 
 
-def choose_device(name: str) -> torch.device:
-    """Turn "auto", "cpu" or "cuda" into a device.
-
-    Raises:
-        OptionError: CUDA was asked for and there is none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise OptionError("--device cuda: there is no CUDA device; use --device cpu")
-    return torch.device(name)
-
-
 def translate_scene(scene_path: str, out: Path, bundle: Bundle, options: TranslateOptions) -> Path:
     """Translate one scene into a product.
 
@@ -82,18 +71,31 @@ def translate_scene(scene_path: str, out: Path, bundle: Bundle, options: Transla
         BundleError: the model cannot be loaded.
     """
     refuse_output(scene_path, out, options.overwrite)
+    generator = bundle.generator(options.direction, options.device)
+    translate_open_scene(scene_path, out, bundle, generator, options)
+    return out
+
+
+def translate_open_scene(
+    scene_path: str, out: Path, bundle: Bundle, generator: Generator, options: TranslateOptions
+) -> None:
+    """Translate a scene with a generator that is loaded already.
+
+    Raises:
+        SceneError: the scene cannot be read, lacks the bands, or has no valid pixel.
+        OutputError: the product cannot be written.
+    """
     source = bundle.source(options.direction)
     with gdal_env():
         bands = options.bands or _bands(source, scene_path)
+        cache = _cache_bytes(scene_path, bands, source, generator, options)
     with (
-        gdal_env(_cache_bytes(scene_path, bands, source, options)),
+        gdal_env(cache),
         Scene(scene_path, bands, amplitude=source.amplitude) as scene,
     ):
         _check(scene, source)
-        generator = bundle.generator(options.direction, options.device)
         with output_lock(out):
             write_product(scene, generator, bundle, out, options)
-    return out
 
 
 def write_product(
@@ -170,7 +172,7 @@ def refuse_output(scene_path: str, out: Path, overwrite: bool) -> None:
 
 def _bands(source: Domain, scene_path: str) -> list[str]:
     with Scene(scene_path, amplitude=source.amplitude) as scene:
-        return bands_for(source, scene)
+        return bands_for(source, scene.all_bands, scene.path)
 
 
 def _check(scene: Scene, source: Domain) -> None:
@@ -193,17 +195,25 @@ def _check(scene: Scene, source: Domain) -> None:
 
 
 def _cache_bytes(
-    scene_path: str, bands: Sequence[str], source: Domain, options: TranslateOptions
+    scene_path: str,
+    bands: Sequence[str],
+    source: Domain,
+    generator: Generator,
+    options: TranslateOptions,
 ) -> int:
-    """GDAL's block cache: enough for one row of tiles of the source, whatever its height.
+    """GDAL's block cache: a fixed size, and one row of tiles more where the file needs it.
 
-    Neighbouring tiles share halo rows, and a striped file decodes whole rows for each tile; a
-    larger cache would only grow with the scene.
+    A file stored in strips decodes whole rows of the scene for every tile, so that a row of tiles
+    must stay in the cache. In a tiled file only the blocks under a halo are decoded twice; a cache
+    for those would grow with the scene and save little beside the forward pass.
     """
-    with gdal_env(), Scene(scene_path, bands, amplitude=source.amplitude) as scene:
-        rows = (options.engine.tile or 512) + 2 * 128 + scene.block_shape[0]
-        row_bytes = scene.grid.width * len(scene.bands) * np.dtype(scene.dtype).itemsize
-        return _LEAST_CACHE_BYTES + min(rows, scene.grid.height) * row_bytes
+    with Scene(scene_path, bands, amplitude=source.amplitude) as scene:
+        block_rows, block_cols = scene.block_shape
+        if block_cols < scene.grid.width:
+            return _CACHE_BYTES
+        rows = (options.engine.tile or 512) + 2 * (generator.halo or 0) + block_rows
+        row_bytes = scene.grid.width * len(scene.all_bands) * np.dtype(scene.dtype).itemsize
+        return _CACHE_BYTES + min(rows, scene.grid.height) * row_bytes
 
 
 def _tags(scene: Scene, bundle: Bundle, direction: Direction) -> dict[str, str]:

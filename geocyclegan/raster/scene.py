@@ -8,12 +8,7 @@ their pixels, and that failure is an error here, never a silent zero.
 from __future__ import annotations
 
 import logging
-import os
-import re
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,80 +17,20 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.env import ensure_env_with_credentials
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.io import DatasetReader
+from rasterio.crs import CRS
+from rasterio.enums import MaskFlags
 from rasterio.windows import Window as RasterioWindow
 
-from geocyclegan.errors import NotFoundError, OptionError, SceneError
-from geocyclegan.raster.domain import Domain
+from geocyclegan.errors import SceneError
+from geocyclegan.raster.bands import SourceBand, color_names, describe_bands, resolve_bands
 from geocyclegan.raster.grid import Grid
+from geocyclegan.raster.opening import GDAL_ERRORS, HONEST_PNG, first_line, open_dataset
 from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
 
-# Rasters without georeferencing are ordinary here; other packages keep their warnings.
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"geocyclegan\.")
-
-# Untrusted input is opened by these drivers only: no driver that follows a file's words to other
-# files or hosts. VRT joins them when the name says VRT, network drivers when it is a URL.
-DRIVERS: list[str] = """
-    GTiff JP2OpenJPEG PNG JPEG HFA ENVI netCDF HDF5 HDF5Image GRIB SRTMHGT DTED AAIGrid EHdr NITF
-    ERS PCIDSK RRASTER SAGA MRF WEBP BMP GIF KRO LAN COSAR RS2 TSX SENTINEL2 SAFE BAG Zarr FIT
-""".split()  # noqa: SIM905 - a list of forty quoted names reads worse
-
 # One block decodes as a whole, whatever window is asked for.
 LARGEST_BLOCK_BYTES = 1 << 30
-
-_COLOURS = {"red", "green", "blue"}
-_SUBDATASET = re.compile(r"^[A-Za-z0-9_]+:.*[:/].+")
-
-
-@contextmanager
-def gdal_env(cache_bytes: int | None = None) -> Iterator[None]:
-    """GDAL's settings for this package: bounded retries and timeouts, an optional block cache."""
-    options: dict[str, Any] = {
-        "GDAL_HTTP_MAX_RETRY": 3,
-        "GDAL_HTTP_RETRY_DELAY": 1,
-        "GDAL_HTTP_CONNECTTIMEOUT": 10,
-        "GDAL_HTTP_TIMEOUT": 60,
-        "GDAL_PAM_ENABLED": "YES",
-    }
-    if cache_bytes is not None:
-        options["GDAL_CACHEMAX"] = cache_bytes
-    with rasterio.Env(**options):
-        yield
-
-
-@dataclass(frozen=True)
-class SourceBand:
-    """A band as its file describes it.
-
-    Attributes:
-        index: number in the file, from 1.
-        name: its description, or its colour for red, green and blue; None where there is none.
-        dtype: pixel type.
-        nodata: nodata value or None.
-        unit: physical unit or None.
-        scale: factor of the file's scale tag.
-        offset: offset of the file's offset tag.
-        color: colour interpretation.
-    """
-
-    index: int
-    name: str | None
-    dtype: str
-    nodata: float | None
-    unit: str | None
-    scale: float
-    offset: float
-    color: str
-
-    @property
-    def label(self) -> str:
-        """Something to call the band by."""
-        return self.name or f"band {self.index}"
 
 
 class Scene:
@@ -121,13 +56,16 @@ class Scene:
     ) -> None:
         self.path = str(path)
         self._amplitude = amplitude
-        self._dataset = _open(self.path)
+        self._warned = False
+        self._dataset = open_dataset(self.path)
         try:
-            self.all_bands = _describe(self._dataset)
+            # First of all: what GDAL could not make of the CRS, it says at the next call.
+            crs = self._read_crs()
+            self.all_bands = describe_bands(self._dataset)
             self.bands = self._choose(bands)
             self._check()
             d = self._dataset
-            self.grid = Grid(d.crs, d.transform, d.height, d.width)
+            self.grid = Grid(crs, d.transform, d.height, d.width)
         except BaseException:
             self._dataset.close()
             raise
@@ -181,7 +119,8 @@ class Scene:
         flags = self._dataset.mask_flag_enums
         chosen = [flags[band.index - 1] for band in self.bands]
         sure = all(f == [MaskFlags.all_valid] for f in chosen)
-        return not sure or np.dtype(self.dtype).kind == "f"
+        has_alpha = any(band.color == "alpha" for band in self.all_bands)
+        return not sure or has_alpha or np.dtype(self.dtype).kind == "f"
 
     @property
     def _is_complex(self) -> bool:
@@ -220,18 +159,27 @@ class Scene:
         indexes = [band.index for band in self.bands]
         area = RasterioWindow(window.col, window.row, window.width, window.height)
         try:
-            pixels = self._dataset.read(indexes, window=area)
-            valid = self._read_mask(pixels, indexes, area)
-        except (RasterioError, OSError, MemoryError) as error:
+            with rasterio.Env(**HONEST_PNG):
+                pixels = self._dataset.read(indexes, window=area)
+                valid = self._read_mask(pixels, indexes, area)
+        except (*GDAL_ERRORS, MemoryError) as error:
             raise SceneError(
                 f"{self.path}: pixels in rows {window.row}-{window.row_stop - 1}, columns"
-                f" {window.col}-{window.col_stop - 1} cannot be read ({_first_line(error)});"
+                f" {window.col}-{window.col_stop - 1} cannot be read ({first_line(error)});"
                 " the file is damaged or incomplete, so fetch it again"
             ) from error
         if self._is_complex:
             pixels = np.abs(pixels).astype(np.float32)
         if pixels.dtype.kind == "f":
-            valid &= np.isfinite(pixels).all(axis=0)
+            finite = np.isfinite(pixels).all(axis=0)
+            if not self._warned and bool((valid & ~finite).any()):
+                self._warned = True
+                log.warning(
+                    "%s: some pixels are not finite though no nodata value says so; they are"
+                    " taken as nodata",
+                    self.path,
+                )
+            valid &= finite
         return pixels, valid
 
     def _read_mask(
@@ -240,6 +188,10 @@ class Scene:
         flags = self._dataset.mask_flag_enums
         kinds = [flags[index - 1] for index in indexes]
         valid = np.ones(pixels.shape[1:], np.bool_)
+        # GDAL makes a mask of an alpha band only where it is the second or fourth and last.
+        for band in self.all_bands:
+            if band.color == "alpha" and band.index not in indexes:
+                valid &= self._dataset.read(band.index, window=area) > 0
         if any(MaskFlags.per_dataset in kind for kind in kinds):
             # Near infrared is often mislabelled as alpha; who names that band wants its values.
             alpha_is_data = any(band.color == "alpha" for band in self.bands)
@@ -260,6 +212,21 @@ class Scene:
         step = max(block, rows // block * block)
         for row in range(0, self.grid.height, step):
             yield Window(row, 0, min(step, self.grid.height - row), self.grid.width)
+
+    def _read_crs(self) -> CRS | None:
+        try:
+            # A look at the colours draws the error out where the CRS itself gives None.
+            color_names(self._dataset)
+            crs: CRS | None = self._dataset.crs
+        except GDAL_ERRORS as error:
+            log.warning(
+                "%s: its coordinate reference system cannot be understood (%s); it is read without"
+                " one",
+                self.path,
+                first_line(error),
+            )
+            return None
+        return crs
 
     def _choose(self, wanted: Sequence[str] | None) -> tuple[SourceBand, ...]:
         if wanted is None:
@@ -307,131 +274,3 @@ class Scene:
                 f" {block / 1e9:.1f} GB to decode; if the file is sound, rewrite it with tiles:"
                 f" gdal_translate -co TILED=YES {self.path} tiled.tif"
             )
-
-
-def _open(path: str) -> Any:
-    is_remote = path.startswith(("http://", "https://", "s3://", "gs://", "az://", "/vsi"))
-    is_sub = bool(_SUBDATASET.match(path)) and not os.path.exists(path)
-    if not is_remote and not is_sub:
-        if not os.path.exists(path):
-            raise NotFoundError(f"{path}: no such file")
-        if os.path.isdir(path) and not path.rstrip("/").endswith((".SAFE", ".zarr")):
-            raise SceneError(f"{path}: a folder, where a raster file was expected")
-        if os.path.isfile(path) and os.path.getsize(path) == 0:
-            raise SceneError(f"{path}: the file is empty")
-    drivers = [*DRIVERS, "VRT"] if path.lower().endswith(".vrt") else DRIVERS
-    try:
-        dataset = _open_with(path, drivers)
-    except (RasterioError, OSError, ValueError) as error:
-        raise SceneError(
-            f"{path}: not a raster that can be read ({_first_line(error, path)})"
-        ) from error
-    if dataset.count == 0:
-        subdatasets = list(dataset.subdatasets)
-        dataset.close()
-        if not subdatasets:
-            raise SceneError(f"{path}: it holds no raster band")
-        shown = ", ".join(subdatasets[:3]) + (" ..." if len(subdatasets) > 3 else "")
-        raise SceneError(
-            f"{path}: it holds {len(subdatasets)} sub-datasets and no band of its own;"
-            f" name one: {shown}"
-        )
-    return dataset
-
-
-@ensure_env_with_credentials  # type: ignore[untyped-decorator]
-def _open_with(path: str, drivers: list[str]) -> Any:
-    # `rasterio.open` takes one driver; the class behind it takes several.
-    return DatasetReader(path, driver=drivers)
-
-
-def _first_line(error: BaseException, path: str = "") -> str:
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
-    cause = error.__cause__ or error.__context__
-    if cause is not None and "previous exception" in text.lower():
-        return _first_line(cause, path)
-    if "see previous exception" in text.lower() or "Read failed" in text:
-        text = "GDAL cannot decode them"
-    return text.replace(f"'{path}' ", "").rstrip(".")
-
-
-def _describe(dataset: Any) -> tuple[SourceBand, ...]:
-    colors = _color_names(dataset)
-    return tuple(
-        SourceBand(
-            index=i + 1,
-            name=dataset.descriptions[i] or (colors[i] if colors[i] in _COLOURS else None),
-            dtype=dataset.dtypes[i],
-            nodata=dataset.nodatavals[i],
-            unit=dataset.units[i] or None,
-            scale=dataset.scales[i],
-            offset=dataset.offsets[i],
-            color=colors[i],
-        )
-        for i in range(dataset.count)
-    )
-
-
-def _color_names(dataset: Any) -> list[str]:
-    try:
-        return [color.name for color in dataset.colorinterp]
-    except ValueError:
-        # A colour interpretation that this rasterio does not know yet.
-        return [ColorInterp.undefined.name] * int(dataset.count)
-
-
-def resolve_bands(wanted: Sequence[str], names: Sequence[str | None], where: str) -> list[int]:
-    """Turn numbers ("3", "2-4") and descriptions ("B04", any case) into band numbers from 1.
-
-    Args:
-        wanted: what was asked for.
-        names: the name of each band that there is, or None.
-        where: what to call the file in an error.
-
-    Raises:
-        OptionError: a band does not exist or is asked for twice.
-    """
-    by_name = {name.casefold(): i for i, name in enumerate(names, start=1) if name}
-    found: list[int] = []
-    for item in wanted:
-        text = item.strip()
-        number = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-        if text.casefold() in by_name:
-            found.append(by_name[text.casefold()])
-            continue
-        if number is None:
-            known = ", ".join(name for name in names if name) or "none is named, use numbers"
-            raise OptionError(f"--bands {text}: no such band in {where} (there: {known})")
-        first, last = int(number[1]), int(number[2] or number[1])
-        if first < 1 or last > len(names) or first > last:
-            raise OptionError(
-                f"--bands {text}: {where} has bands 1 to {len(names)}, counted from 1"
-            )
-        found.extend(range(first, last + 1))
-    if not found:
-        raise OptionError("--bands: no band was named")
-    if len(set(found)) < len(found):
-        raise OptionError(f"--bands {','.join(wanted)}: a band is named twice")
-    return found
-
-
-def bands_for(domain: Domain, scene: Scene) -> list[str]:
-    """Choose the bands of a scene that a model wants, by name, or by order where names are missing.
-
-    Raises:
-        SceneError: they are not there; it names what the model wants and what the scene has.
-    """
-    have = [band for band in scene.all_bands if band.color != "alpha"]
-    names = {band.name.casefold(): band.index for band in have if band.name}
-    if all(name and name.casefold() in names for name in domain.names):
-        return [str(names[name.casefold()]) for name in domain.names if name]
-    unnamed = not any(band.name for band in have) or not any(domain.names)
-    if len(have) == domain.count and unnamed:
-        return [str(band.index) for band in have]
-    remedy = "choose them in that order with --bands"
-    raise SceneError(
-        f"{scene.path}: the model wants {domain.count} band{'s' * (domain.count != 1)}"
-        f" ({', '.join(domain.labels)}), the scene has {len(have)}"
-        f" ({', '.join(band.label for band in have)}); {remedy}"
-    )

@@ -3,43 +3,59 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from geocyclegan.errors import NotFoundError
+from geocyclegan.raster.opening import SUBDATASET
 
-# Extensions looked for in a folder; a file named by itself may have any.
-RASTER_SUFFIXES = {
-    ".tif", ".tiff", ".gtiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".hgt", ".bil",
-}  # fmt: skip
+# What a folder is searched for. Other files are opened when they are named, VRTs included.
+_RASTERS = frozenset(
+    """
+    .tif .tiff .gtiff .jp2 .j2k .png .jpg .jpeg .img .nc .hdf .h5 .he5 .grb .grib .grb2 .grib2 .ntf
+    .nitf .asc .dem .dt0 .dt1 .dt2 .hgt .bil .bip .bsq .webp .bmp .gif .mrf .pix .safe .zarr
+    """.split()  # noqa: SIM905 - a list of forty quoted names reads worse
+)
+_SCENE_FOLDERS = frozenset({".safe", ".zarr"})
 
 
-def expand_scenes(names: Sequence[str]) -> list[str]:
-    """Expand globs and folders, in a stable order, each scene once.
+def expand_scenes(items: Sequence[str | Path]) -> list[str]:
+    """Return the absolute paths of all scenes that are meant, each once, in order.
 
     Args:
-        names: files, URLs, sub-dataset names, glob patterns, or folders of rasters.
+        items: files, glob patterns, folders (their rasters, not those of folders in them), URLs and
+            sub-dataset names.
 
     Raises:
-        NotFoundError: a name or pattern matches nothing, or a folder holds no raster.
+        NotFoundError: nothing is there, or a folder holds no raster.
     """
-    found: list[str] = []
-    for name in names:
-        if os.path.isdir(name) and not name.rstrip("/").endswith((".SAFE", ".zarr")):
-            inside = sorted(
-                str(path)
-                for path in Path(name).iterdir()
-                if path.suffix.lower() in RASTER_SUFFIXES and not path.name.startswith(".")
-            )
-            if not inside:
-                raise NotFoundError(f"{name}: no raster in this folder")
-            found.extend(inside)
-        elif glob.has_magic(name) and not os.path.exists(name):
-            matches = sorted(glob.glob(name, recursive=True))
-            if not matches:
-                raise NotFoundError(f"{name}: no file matches this pattern")
-            found.extend(matches)
-        else:
-            found.append(name)
-    return list(dict.fromkeys(found))
+    found: dict[str, None] = {}
+    for item in map(str, items):
+        for path in _expand_one(item):
+            found[path] = None
+    return list(found)
+
+
+def _expand_one(item: str) -> list[str]:
+    path = Path(item)
+    if path.is_dir() and path.suffix.lower() not in _SCENE_FOLDERS:
+        rasters = sorted(
+            child
+            for child in path.iterdir()
+            if child.suffix.lower() in _RASTERS
+            and not child.name.startswith(".")
+            and (child.is_file() or child.suffix.lower() in _SCENE_FOLDERS)
+        )
+        if not rasters:
+            raise NotFoundError(f"{item}: the folder holds no raster; name the scenes themselves")
+        return [str(raster.resolve()) for raster in rasters]
+    if path.exists():
+        return [str(path.resolve())]
+    if "://" in item or item.startswith("/vsi") or SUBDATASET.match(item):
+        return [item]
+    if glob.has_magic(item):
+        matches = sorted(glob.glob(item, recursive=True))
+        if not matches:
+            raise NotFoundError(f"{item}: no file matches")
+        return [scene for match in matches for scene in _expand_one(match)]
+    raise NotFoundError(f"{item}: no such file or folder")

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from geocyclegan import samples
 from geocyclegan.bundle import Bundle, load_bundle, save_bundle
+from geocyclegan.device import choose_device
 from geocyclegan.errors import OptionError, OutputError, SceneError
 from geocyclegan.inference.engine import EngineOptions
 from geocyclegan.inference.translate import (
     TranslateOptions,
-    choose_device,
     translate_scene,
     write_product,
 )

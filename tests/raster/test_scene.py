@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
 from geocyclegan import samples
 from geocyclegan.errors import NotFoundError, OptionError, SceneError
+from geocyclegan.raster.bands import bands_for
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
-from geocyclegan.raster.scene import Scene, bands_for
+from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.windows import Window
 
 MakeRaster = Any
@@ -121,15 +123,19 @@ def domain(*names: str | None) -> Domain:
 
 def test_a_model_finds_its_bands_by_name_or_by_order(make_raster: MakeRaster) -> None:
     with Scene(make_raster("a.tif", PIXELS, names=("B02", "B03", "B04"))) as scene:
-        assert bands_for(domain("B04", "B02"), scene) == ["3", "1"]
+        assert bands_for(domain("B04", "B02"), scene.all_bands, scene.path) == ["3", "1"]
         with pytest.raises(SceneError, match=r"wants 2 bands \(VV, VH\).*has 3 \(B02, B03, B04\)"):
-            bands_for(domain("VV", "VH"), scene)
+            bands_for(domain("VV", "VH"), scene.all_bands, scene.path)
         with pytest.raises(SceneError, match="wants 3 bands"):
-            bands_for(domain("SWIR1", "NIR", "red"), scene)
+            bands_for(domain("SWIR1", "NIR", "red"), scene.all_bands, scene.path)
     with Scene(make_raster("b.tif", PIXELS, photometric="MINISBLACK")) as scene:
-        assert bands_for(domain("SWIR1", "NIR", "red"), scene) == ["1", "2", "3"]
+        assert bands_for(domain("SWIR1", "NIR", "red"), scene.all_bands, scene.path) == [
+            "1",
+            "2",
+            "3",
+        ]
         with pytest.raises(SceneError, match="wants 1 band "):
-            bands_for(domain(None), scene)
+            bands_for(domain(None), scene.all_bands, scene.path)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +231,22 @@ def test_a_vrt_hides_behind_no_other_name(make_raster: MakeRaster, tmp_path: Pat
         Scene(tmp_path / "hidden.tif")
 
 
+def test_undeclared_nan_is_masked_and_said_once(
+    make_raster: MakeRaster, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = np.ones((1, 20, 30), np.float32)
+    pixels[0, 3:6] = np.nan
+    with caplog.at_level("WARNING"), Scene(make_raster("a.tif", pixels)) as scene:
+        for _ in range(2):
+            assert scene.read(ALL)[1].sum() == 17 * 30
+    assert caplog.text.count("not finite") == 1
+    caplog.clear()
+    declared = make_raster("b.tif", pixels, nodata=np.nan)
+    with caplog.at_level("WARNING"), Scene(declared) as scene:
+        scene.read(ALL)
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("name", samples.NAMES)
 def test_samples_open_and_name_their_bands(name: str) -> None:
     with Scene(samples.path(name)) as scene:
@@ -233,3 +255,27 @@ def test_samples_open_and_name_their_bands(name: str) -> None:
         assert scene.grid.crs is not None
         _, valid = scene.read(Window(0, 0, *scene.grid.shape))
         assert valid.mean() > 0.99
+
+
+def test_a_truncated_png_is_an_error_not_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "scene.png"
+    pixels = np.random.default_rng(0).integers(1, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    path.write_bytes(path.read_bytes()[:6000])
+    with Scene(path) as scene, pytest.raises(SceneError, match="cannot be read"):
+        scene.read(Window(0, 0, 64, 64))
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_alpha_masks_in_files_of_any_band_count(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "scene.tif"
+    pixels = np.full((count, 8, 8), 9, np.uint8)
+    pixels[-1, :4] = 0
+    profile = {"driver": "GTiff", "width": 8, "height": 8, "count": count, "dtype": "uint8"}
+    with rasterio.open(path, "w", photometric="MINISBLACK", **profile) as scene:
+        scene.write(pixels)
+    with rasterio.open(path, "r+") as scene:
+        scene.colorinterp = [*scene.colorinterp[:-1], ColorInterp.alpha]
+    with Scene(path) as opened:
+        assert opened.may_have_invalid
+        assert np.array_equal(opened.read(Window(0, 0, 8, 8))[1], pixels[-1] > 0)

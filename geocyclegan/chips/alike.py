@@ -1,0 +1,65 @@
+"""Whether the images of one domain are alike: pixels that mean different things are never mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from geocyclegan.raster.bands import SourceBand
+from geocyclegan.raster.domain import BandInfo, Domain
+from geocyclegan.raster.radiometry import BandScaling
+from geocyclegan.raster.scene import Scene
+
+# Stands in until the statistics of all images are known.
+UNFITTED = BandScaling("linear", (-1.0, 1.0), (-1.0, 1.0))
+
+
+def describe(scene: Scene) -> Domain:
+    """Return the domain that a scene would make, its radiometry not fitted yet."""
+    return Domain(
+        tuple(_band(band) for band in scene.bands),
+        scene.dtype,
+        scene.nodata,
+        scene.grid.gsd,
+        amplitude=any("complex" in band.dtype for band in scene.bands),
+    )
+
+
+def _band(band: SourceBand) -> BandInfo:
+    # A chosen alpha band is data; called alpha it would be taken for a mask.
+    color = "undefined" if band.color == "alpha" else band.color
+    return BandInfo(UNFITTED, band.name, band.unit, band.scale, band.offset, color)
+
+
+def difference(first: Domain, second: Domain) -> tuple[str, str] | None:
+    """Say what two images have in the first property where they contradict each other, if any.
+
+    A name or unit that only one of them gives is no contradiction.
+    """
+    if first.count != second.count:
+        return _count(first), _count(second)
+    pairs = list(zip(first.bands, second.bands, strict=True))
+    if any(a.name and b.name and a.name.casefold() != b.name.casefold() for a, b in pairs):
+        return f"the bands {_list(first.labels)}", f"the bands {_list(second.labels)}"
+    if first.dtype != second.dtype:
+        return f"{first.dtype} pixels", f"{second.dtype} pixels"
+    if first.amplitude != second.amplitude:
+        words = {True: "complex pixels", False: "real pixels"}
+        return words[first.amplitude], words[second.amplitude]
+    for number, (a, b) in enumerate(pairs, start=1):
+        if a.unit and b.unit and a.unit != b.unit:
+            return f"band {number} in {a.unit}", f"band {number} in {b.unit}"
+        if (a.scale, a.offset) != (b.scale, b.offset):
+            return _packing(a, number), _packing(b, number)
+    return None
+
+
+def _count(domain: Domain) -> str:
+    return f"{domain.count} band{'s' * (domain.count != 1)} ({_list(domain.labels)})"
+
+
+def _list(labels: Sequence[str]) -> str:
+    return ", ".join(labels) if len(labels) <= 16 else f"{', '.join(labels[:15])}, ..."
+
+
+def _packing(band: BandInfo, number: int) -> str:
+    return f"band {number} stored with scale {band.scale:g} and offset {band.offset:g}"

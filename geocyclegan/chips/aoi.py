@@ -1,0 +1,149 @@
+"""Areas of interest: polygons of any vector file, seen in the pixels of a scene.
+
+Cover is computed in pixel coordinates, where every window is an upright rectangle, so rotated and
+south-up scenes need no care of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from geocyclegan.errors import OptionError
+from geocyclegan.raster.grid import Grid
+
+log = logging.getLogger(__name__)
+
+# A straight edge in one CRS is a curve in another: before it is reprojected, an edge is cut into
+# pieces no longer than this share of the scene's extent, which leaves an error far below a pixel.
+_PIECE = 1 / 50
+
+
+class Aoi:
+    """The polygons of a vector file.
+
+    Args:
+        path: any file that GDAL reads as vectors.
+
+    Raises:
+        OptionError: it cannot be read, or holds no polygon or no CRS.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import geopandas
+        from pyogrio.errors import DataSourceError
+
+        self.path = path
+        try:
+            frame = geopandas.read_file(path)
+        except (DataSourceError, OSError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise OptionError(
+                f"--aoi {path}: not a vector file that can be read ({reason})"
+            ) from error
+        geometry = frame.geometry if isinstance(frame, geopandas.GeoDataFrame) else None
+        if geometry is not None:
+            kinds = ("Polygon", "MultiPolygon", "GeometryCollection")
+            geometry = geometry[geometry.geom_type.isin(kinds) & ~geometry.is_empty]
+        if geometry is None or not len(geometry):
+            raise OptionError(f"--aoi {path}: it holds no polygon")
+        if geometry.crs is None:
+            raise OptionError(
+                f"--aoi {path}: it has no CRS, so its place is unknown; give it one, for example:"
+                f" ogr2ogr -a_srs EPSG:4326 aoi.gpkg {path}"
+            )
+        self._geometry = geometry
+
+    def in_pixels(self, grid: Grid, scene: str) -> Any | None:
+        """Return the area in (column, row) pixel coordinates of a scene; None if they are apart.
+
+        Raises:
+            OptionError: the scene has no CRS, or the AOI cannot be brought into it.
+        """
+        if grid.crs is None:
+            raise OptionError(
+                f"--aoi {self.path}: {scene} has no CRS, so no polygon has a place in it; chip it"
+                " without --aoi, or give it its CRS with gdal_edit.py -a_srs"
+            )
+        geometry = self._near(grid)
+        try:
+            geometry = geometry.to_crs(grid.crs.to_wkt())
+        except Exception as error:  # pyproj raises its own classes, one per stage
+            raise OptionError(
+                f"--aoi {self.path}: it cannot be brought into the CRS of {scene} ({error})"
+            ) from error
+        shapes = [shape for shape in geometry if np.isfinite(shape.bounds).all()]
+        inverse = ~grid.transform
+        to_pixels = (inverse.a, inverse.b, inverse.d, inverse.e, inverse.c, inverse.f)
+        # Made valid after the map, which may itself fold a thin polygon; the union counts overlaps
+        # once and keeps holes.
+        shapes = shapely.make_valid([_affine(shape, to_pixels) for shape in shapes])
+        extent = shapely.box(0, 0, grid.width, grid.height)
+        area = shapely.intersection(shapely.union_all(shapes), extent)
+        return area if area.area > 0 else None
+
+    def _near(self, grid: Grid) -> Any:
+        """Return the polygons around a scene in their own CRS, their edges in short pieces."""
+        from rasterio.errors import CRSError
+        from rasterio.warp import transform_bounds
+
+        geometry = self._geometry
+        try:
+            west, south, east, north = transform_bounds(
+                grid.crs, geometry.crs.to_wkt(), *grid.footprint().bounds
+            )
+        except (CRSError, ValueError, RuntimeError):
+            west = south = east = north = float("nan")
+        extent = max(east - west, north - south)
+        # West lies east of east where a scene crosses the 180th meridian.
+        if not (np.isfinite(extent) and west < east and south < north):
+            west, south, east, north = geometry.total_bounds
+            extent = max(east - west, north - south)
+        else:
+            box = shapely.box(west - extent, south - extent, east + extent, north + extent)
+            geometry = geometry.make_valid().intersection(box)
+            geometry = geometry[~geometry.is_empty]
+        return geometry.segmentize(extent * _PIECE) if extent > 0 else geometry
+
+
+def _affine(shape: Any, coefficients: Sequence[float]) -> Any:
+    from shapely.affinity import affine_transform
+
+    return affine_transform(shape, coefficients)
+
+
+def cover_shares(
+    area: Any, rows: Sequence[int], cols: Sequence[int], size: int, shape: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """Return the covered share of every window, of its part inside the scene.
+
+    Args:
+        area: the AOI in (column, row) coordinates.
+        rows: first rows of the windows.
+        cols: first columns of the windows.
+        size: side of the windows.
+        shape: rows and columns of the scene.
+
+    Returns:
+        `(len(rows), len(cols))`, from 0 to 1.
+    """
+    height, width = shape
+    shares = np.zeros((len(rows), len(cols)))
+    left = np.asarray(cols, float)
+    right = np.minimum(left + size, width)
+    for i, row in enumerate(rows):
+        bottom = min(row + size, height)
+        # Only a strip of the AOI matters to a row of windows; this keeps large AOIs fast.
+        strip = shapely.intersection(area, shapely.box(0, row, width, bottom))
+        if strip.is_empty:
+            continue
+        windows = shapely.box(left, row, right, bottom)
+        inside = shapely.area(shapely.intersection(strip, windows))
+        shares[i] = inside / shapely.area(windows)
+    return np.clip(shares, 0.0, 1.0)

@@ -1,0 +1,281 @@
+"""The narrow reader: all that training knows about chips.
+
+It reads the sets that `geocyclegan chip` makes, and folders of images that others laid out:
+`train_a/` + `train_b/`, `trainA/` + `trainB/`, `A/images` + `B/images`, `Images/train_a`, each with
+GeoTIFF, PNG, JPEG or npy. Those have no `domain_*.json`, so their domain is fitted on the chips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from geocyclegan.chips.alike import UNFITTED, describe, difference
+from geocyclegan.chips.manifest import (
+    MANIFEST,
+    DomainName,
+    DomainRecord,
+    Split,
+    chip_command,
+    domain_path,
+    read_record,
+    read_rows,
+    statistics_folder,
+)
+from geocyclegan.errors import ChipsError, SceneError
+from geocyclegan.progress import Progress
+from geocyclegan.raster.domain import BandInfo, Domain
+from geocyclegan.raster.radiometry import ScaleSpec, fit_scaling
+from geocyclegan.raster.scene import Scene
+from geocyclegan.raster.sketch import BandSketch
+from geocyclegan.raster.windows import Window
+
+_SUFFIXES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy"})
+# Enough pixels for percentiles; reading every image of a large folder at each start would be slow.
+_FITTED_CHIPS = 1000
+
+
+@dataclass(frozen=True)
+class ChipSet:
+    """The chips of one domain and split.
+
+    Reading opens and closes the file each time, so a set may be used by many threads at once and
+    sent to other processes.
+
+    Attributes:
+        paths: the chip files, sorted.
+        domain: bands and radiometry, the same for both splits.
+        size: side of every chip in pixels.
+        scenes: the scenes that the domain was chipped from; empty where nobody wrote them down.
+    """
+
+    paths: tuple[Path, ...]
+    domain: Domain
+    size: int
+    scenes: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, folder: str | Path, domain: DomainName, split: Split = "train") -> Self:
+        """Open the chips of a domain.
+
+        Args:
+            folder: the chip folder.
+            domain: "a" or "b".
+            split: "train" or "val". A validation set may be empty, a training set may not.
+
+        Raises:
+            ChipsError: the domain is missing, empty, unfinished or mixed.
+        """
+        root = Path(folder)
+        if not root.is_dir():
+            raise ChipsError(
+                f"{root}: no such chip folder; make it with: {chip_command(root, domain)}"
+            )
+        record = read_record(root, domain)
+        if record is not None:
+            return cls._open_listed(root, domain, split, record)
+        if statistics_folder(root, domain).exists():
+            raise _unfinished(root, domain)
+        return cls._open_layout(root, domain, split)
+
+    @classmethod
+    def _open_listed(
+        cls, root: Path, domain: DomainName, split: Split, record: DomainRecord
+    ) -> Self:
+        rows = [row for row in read_rows(root) if row.domain == domain]
+        # The list is written last: one that does not tell of the same scenes is of an earlier run.
+        if {row.scene_id for row in rows} != {scene.id for scene in record.scenes}:
+            raise _unfinished(root, domain)
+        chips = sorted(row.chip for row in rows if row.split == split)
+        if not chips and split == "train":
+            raise ChipsError(
+                f"{root / MANIFEST}: it lists no training chip of domain {domain};"
+                f" add scenes: {chip_command(root, domain)}"
+            )
+        there = {
+            f"{parent}/{path.name}"
+            for parent in {chip.rpartition("/")[0] for chip in chips}
+            for path in (root / parent).glob("*")
+        }
+        lost = [chip for chip in chips if chip not in there]
+        if lost:
+            raise ChipsError(
+                f"{root / lost[0]}: missing, as are {len(lost) - 1} other chips that {MANIFEST}"
+                f" lists; chip the scene again: {chip_command(root, domain)}"
+            )
+        scenes = tuple(scene.path for scene in record.scenes)
+        return cls(tuple(root / chip for chip in chips), record.domain, record.size, scenes)
+
+    @classmethod
+    def _open_layout(cls, root: Path, domain: DomainName, split: Split) -> Self:
+        train = _find_layout(root, domain, "train")
+        if not train:
+            tried = ", ".join(str(path.relative_to(root)) for path in _layouts(root, domain))
+            raise ChipsError(
+                f"{root}: no chip of domain {domain} (looked for {domain_path(root, domain).name}"
+                f" and for images in {tried}); make some with: {chip_command(root, domain)}"
+            )
+        paths = train if split == "train" else _find_layout(root, domain, "val")
+        fitted, size = _fit_domain(train, [*train, *paths] if split == "val" else train)
+        return cls(paths, fitted, size)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Read a chip.
+
+        Returns:
+            Pixels `(bands, size, size)` in the domain's type and physical units, and the valid mask
+            `(size, size)`. Invalid pixels hold anything.
+
+        Raises:
+            ChipsError: the file is missing, damaged or not like the others.
+        """
+        path = self.paths[index]
+        pixels, valid, _ = _read_image(path)
+        expected = (self.domain.count, self.size, self.size)
+        if pixels.shape != expected or pixels.dtype.name != self.domain.dtype:
+            raise ChipsError(
+                f"{path}: {_shape_text(pixels.shape, pixels.dtype.name)}, where the set has"
+                f" {_shape_text(expected, self.domain.dtype)}"
+            )
+        return pixels, valid
+
+
+def _unfinished(root: Path, domain: DomainName) -> ChipsError:
+    return ChipsError(
+        f"{root}: the chips of domain {domain} were not finished; run the same command again:"
+        f" {chip_command(root, domain)}"
+    )
+
+
+def _layouts(root: Path, domain: DomainName, split: Split = "train") -> list[Path]:
+    upper = domain.upper()
+    found = [root / f"{split}_{domain}", root / f"{split}{upper}"]
+    found += [root / images / f"{split}_{domain}" for images in ("Images", "images")]
+    if split == "train":
+        # This layout has no splits.
+        found.append(root / upper / "images")
+    return found
+
+
+def _find_layout(root: Path, domain: DomainName, split: Split) -> tuple[Path, ...]:
+    for folder in _layouts(root, domain, split):
+        if folder.is_dir():
+            images = sorted(
+                path
+                for path in folder.iterdir()
+                if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+            )
+            if images:
+                return tuple(images)
+    return ()
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What must be alike in all images of a set."""
+
+    domain: Domain
+    height: int
+    width: int
+
+    @property
+    def text(self) -> str:
+        return _shape_text((self.domain.count, self.height, self.width), self.domain.dtype)
+
+
+def _shape_text(shape: Sequence[int], dtype: str) -> str:
+    count, height, width = shape
+    return f"{count} band{'s' * (count != 1)} of {height} x {width} px, {dtype}"
+
+
+def _read_image(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], _Header]:
+    if path.suffix.lower() == ".npy":
+        pixels = np.ascontiguousarray(_load_array(path))
+        valid = np.ones(pixels.shape[1:], np.bool_)
+        if pixels.dtype.kind == "f":
+            valid = np.isfinite(pixels).all(axis=0)
+        return pixels, valid, _array_header(pixels)
+    try:
+        with Scene(path) as scene:
+            pixels, valid = scene.read(Window(0, 0, *scene.grid.shape))
+            return pixels, valid, _Header(describe(scene), *scene.grid.shape)
+    except (SceneError, FileNotFoundError) as error:
+        raise ChipsError(str(error)) from error
+
+
+def _read_header(path: Path) -> _Header:
+    if path.suffix.lower() == ".npy":
+        return _array_header(_load_array(path))
+    try:
+        with Scene(path) as scene:
+            return _Header(describe(scene), *scene.grid.shape)
+    except (SceneError, FileNotFoundError) as error:
+        raise ChipsError(str(error)) from error
+
+
+def _load_array(path: Path) -> npt.NDArray[Any]:
+    """Open an npy file as `(bands, height, width)`, without reading its pixels yet."""
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ChipsError(f"{path}: not an array that can be read ({error})") from error
+    if array.ndim == 2:
+        array = array[np.newaxis]
+    if array.ndim != 3 or array.dtype.kind not in "iuf" or not array.size:
+        raise ChipsError(
+            f"{path}: an array of shape {array.shape} and type {array.dtype}; expected numbers"
+            " of shape (bands, height, width)"
+        )
+    # Rasters have no half precision and no foreign byte order.
+    dtype = np.dtype(np.float32) if array.dtype == np.float16 else array.dtype.newbyteorder("=")
+    return array.astype(dtype, copy=False)
+
+
+def _array_header(array: npt.NDArray[Any]) -> _Header:
+    bands, height, width = array.shape
+    return _Header(Domain((BandInfo(UNFITTED),) * bands, array.dtype.name), height, width)
+
+
+def _fit_domain(train: Sequence[Path], every: Sequence[Path]) -> tuple[Domain, int]:
+    """Check that all images are alike, and fit the radiometry on training images."""
+    first = _read_header(every[0])
+    if first.height != first.width:
+        raise ChipsError(
+            f"{every[0]}: {first.text}; chips must be square, so cut the images with"
+            " geocyclegan chip"
+        )
+    for path in every[1:]:
+        header = _read_header(path)
+        found = difference(first.domain, header.domain)
+        if found is None and (first.height, first.width) != (header.height, header.width):
+            found = first.text, header.text
+        if found is not None:
+            raise ChipsError(
+                f"chips of one domain must be alike: {every[0]} has {found[0]}, {path} has"
+                f" {found[1]}"
+            )
+    step = -(-len(train) // _FITTED_CHIPS)
+    domain = first.domain
+    sketches = [BandSketch(domain.dtype) for _ in domain.bands]
+    with Progress(len(train[::step]), "fit radiometry", "chip") as progress:
+        for path in train[::step]:
+            pixels, valid, _ = _read_image(path)
+            for sketch, values in zip(sketches, pixels, strict=True):
+                sketch.update(values[valid])
+            progress.update()
+    try:
+        scalings = [
+            fit_scaling(ScaleSpec("auto"), sketch, f"{train[0].parent}, {label}")
+            for sketch, label in zip(sketches, domain.labels, strict=True)
+        ]
+    except SceneError as error:
+        raise ChipsError(str(error)) from error
+    return domain.with_scalings(scalings), first.height

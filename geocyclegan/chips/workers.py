@@ -1,0 +1,74 @@
+"""Run a function over many tasks, here or in other processes, with results in order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from geocyclegan.errors import ChipsError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+# Below this many samples (pixels x bands) starting processes costs more than they save.
+_SMALL_JOB = 150_000_000
+_MOST_WORKERS = 16
+
+
+def choose_workers(asked: int | None, samples: int) -> int:
+    """Return the number of processes for a job; 1 means this one."""
+    if asked is not None:
+        return asked
+    if samples < _SMALL_JOB:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores or 1, _MOST_WORKERS))
+
+
+def run_tasks(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
+) -> Iterator[Result]:
+    """Yield `function(task)` for each task, in order.
+
+    Processes are spawned, not forked (GDAL and threads do not survive a fork), so a script that
+    calls this must guard its main part with `if __name__ == "__main__"`.
+
+    Raises:
+        ChipsError: a process died.
+    """
+    workers = min(workers, len(tasks))
+    if workers <= 1:
+        yield from map(function, tasks)
+        return
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_follow_parent
+    )
+    try:
+        yield from pool.map(function, tasks)
+    except BrokenProcessPool as error:
+        raise ChipsError(
+            "a worker process was killed, most likely for want of memory; try --workers 1"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the parent, and leave when it is killed instead of waiting for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch(sentinel: int) -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()

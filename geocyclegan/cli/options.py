@@ -1,0 +1,54 @@
+"""What several commands share: settings of the group, parameter types and options, each once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from geocyclegan.progress import ProgressKind
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is given before the command; every command finds it as `ctx.obj`.
+
+    Attributes:
+        verbosity: 0, or how many times -v was given.
+        quiet: nothing but errors.
+        progress: how progress is shown.
+        debug: show tracebacks.
+    """
+
+    verbosity: int = 0
+    quiet: bool = False
+    progress: ProgressKind = "none"
+    debug: bool = False
+
+
+def split_bands(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    """Split `1-3,B08` at its commas; whether the bands exist is for the scene to say."""
+    if value is None:
+        return None
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+bands_option = click.option(
+    "--bands",
+    callback=split_bands,
+    metavar="BANDS",
+    help="Bands by number or description, such as 1-3 or B04,B03,B02.  [default: all but alpha]",
+)
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace what the output holds already."
+)
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of all random choices."
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes.  [default: by the size of the job]"
+)

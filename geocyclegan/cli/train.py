@@ -1,0 +1,124 @@
+"""`geocyclegan train`: a translation model from chips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from geocyclegan.cli.options import Settings, overwrite_option
+from geocyclegan.training.config import CANONICAL_EPOCHS, TrainConfig
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_DEFAULT = TrainConfig()
+
+
+def _option(
+    name: str, help: str, kind: Any = None, default: str | None = None
+) -> Callable[[Command], Command]:
+    """Make the option of a field of `TrainConfig`, which is where its default comes from."""
+    value = getattr(_DEFAULT, name.lstrip("-").replace("-", "_"))
+    shown = f"  [default: {default}]" if default else ""
+    return click.option(
+        name,
+        type=kind or type(value),
+        default=value,
+        show_default=value is not None,
+        help=help + shown,
+    )
+
+
+@click.command(name="train", short_help="Train a translation model on chips.")
+@click.argument("chips", metavar="[CHIPS]", type=click.Path(path_type=Path), default=_DEFAULT.chips)
+@_option("--out", "Folder of runs.", click.Path(path_type=Path))
+@_option("--name", "Name of the run.", str, "the method and the next free number")
+@_option("--method", "What to train: cyclegan.")
+@_option("--generator", "Generators: resnet9, resnet6 (smaller), unet256 or unet128.")
+@_option("--width", "Channels of the generators' first layer.")
+@_option("--d-width", "Channels of the discriminators' first layer.", int, "as --width")
+@_option("--norm", "Normalisation of the networks.", click.Choice(["instance"]))
+@_option("--steps", "Steps in total; with --resume, too.", int, "by --epochs")
+@_option(
+    "--epochs",
+    "Epochs in total, each as many samples as the larger domain has chips.",
+    int,
+    str(CANONICAL_EPOCHS),
+)
+@_option("--batch", "Images of each domain per step.")
+@_option("--crop", "Side of the random crops in pixels.", int, "256, or what the chips allow")
+@_option("--gan-loss", "Adversarial loss.", click.Choice(["lsgan", "vanilla"]))
+@_option("--lr", "Learning rate.")
+@_option("--lambda-a", "Weight of the cycle A to B to A.")
+@_option("--lambda-b", "Weight of the cycle B to A to B.")
+@_option(
+    "--identity",
+    "Weight, relative to the cycle's, of the identity loss over the bands that both domains name"
+    " alike; 0: off.",
+)
+@_option("--pool", "Earlier translations kept for each discriminator.")
+@_option("--decay", "Share of the steps, the last ones, in which the learning rate falls to zero.")
+@click.option(
+    "--flip/--no-flip",
+    default=_DEFAULT.flip,
+    show_default=True,
+    help="Mirror and turn crops at random; shadows have a direction.",
+)
+@_option("--seed", "Seed of weights, order, crops and pools.")
+@_option("--device", "Where to train.", click.Choice(["auto", "cpu", "cuda"]))
+@_option("--save-every", "Steps between checkpoints, each with the model bundle.")
+@_option("--panel-every", "Steps between panels of translated images; 0: none.")
+@_option("--val-every", "Steps between validations; 0: none.")
+@_option("--log-every", "Steps in one line of the log.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="YAML file with these options; those on the command line come first.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the run --name, up to --steps in total.")
+@overwrite_option
+@click.pass_context
+def command(
+    ctx: click.Context, /, config_file: Path | None, resume: bool, overwrite: bool, **values: Any
+) -> None:
+    """Train a model that translates between the two domains of CHIPS.
+
+    The run folder, RUNS/NAME, receives the model bundle, checkpoints, logs and sample panels.
+    Ctrl-C saves; --resume goes on from there, with the options the run was started with.
+
+    \b
+        geocyclegan train
+        geocyclegan train --generator resnet6 --width 32 --steps 5000 --name small
+        geocyclegan train --name small --resume --steps 10000
+    """  # noqa: D301 - click reads the backspace character
+    from geocyclegan.training.config import read_options
+    from geocyclegan.training.run import stored_config
+
+    given = {} if config_file is None else read_options(config_file)
+    typed = {
+        name: value
+        for name, value in values.items()
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    # A line of the file about how long to train gives way to either option.
+    if typed.keys() & {"steps", "epochs"}:
+        given = {k: v for k, v in given.items() if k not in ("steps", "epochs")}
+    given |= typed
+    if resume:
+        out, name = given.get("out", _DEFAULT.out), given.get("name")
+        # The run may have been moved, or be named from another folder, since it was written.
+        config = stored_config(out, name).updated(given | {"out": out, "name": name})
+    else:
+        config = _DEFAULT.updated(given)
+
+    from geocyclegan.training.loop import train
+
+    result = train(config, resume=resume, overwrite=overwrite)
+    settings = ctx.obj if isinstance(ctx.obj, Settings) else Settings()
+    if not settings.quiet:
+        click.echo(f"Trained {result.steps} steps: {result.run}")
+        click.echo(f"Next: geocyclegan infer SCENE --model {result.run} --out translated.tif")

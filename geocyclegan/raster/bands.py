@@ -1,0 +1,133 @@
+"""Bands of scenes: how files describe them, and how they are chosen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rasterio.enums import ColorInterp
+
+from geocyclegan.errors import OptionError, SceneError
+from geocyclegan.raster.domain import Domain
+
+_COLOURS = {"red", "green", "blue"}
+
+
+@dataclass(frozen=True)
+class SourceBand:
+    """A band as its file describes it.
+
+    Attributes:
+        index: number in the file, from 1.
+        name: its description, or its colour for red, green and blue; None where there is none.
+        dtype: pixel type.
+        nodata: nodata value or None.
+        unit: physical unit or None.
+        scale: factor of the file's scale tag.
+        offset: offset of the file's offset tag.
+        color: colour interpretation.
+    """
+
+    index: int
+    name: str | None
+    dtype: str
+    nodata: float | None
+    unit: str | None
+    scale: float
+    offset: float
+    color: str
+
+    @property
+    def label(self) -> str:
+        """Something to call the band by."""
+        return self.name or f"band {self.index}"
+
+
+def describe_bands(dataset: Any) -> tuple[SourceBand, ...]:
+    """Describe all bands of an open rasterio dataset."""
+    colors = color_names(dataset)
+    return tuple(
+        SourceBand(
+            index=i + 1,
+            name=dataset.descriptions[i] or (colors[i] if colors[i] in _COLOURS else None),
+            dtype=dataset.dtypes[i],
+            nodata=dataset.nodatavals[i],
+            unit=dataset.units[i] or None,
+            scale=dataset.scales[i],
+            offset=dataset.offsets[i],
+            color=colors[i],
+        )
+        for i in range(dataset.count)
+    )
+
+
+def color_names(dataset: Any) -> list[str]:
+    """Return the colour interpretation of each band of an open rasterio dataset."""
+    try:
+        return [color.name for color in dataset.colorinterp]
+    except ValueError:
+        # A colour interpretation that this rasterio does not know yet.
+        return [ColorInterp.undefined.name] * int(dataset.count)
+
+
+def resolve_bands(wanted: Sequence[str], names: Sequence[str | None], where: str) -> list[int]:
+    """Turn numbers ("3", "2-4") and descriptions ("B04", any case) into band numbers from 1.
+
+    Args:
+        wanted: what was asked for.
+        names: the name of each band that there is, or None.
+        where: what to call the file in an error.
+
+    Raises:
+        OptionError: a band does not exist or is asked for twice.
+    """
+    by_name = {name.casefold(): i for i, name in enumerate(names, start=1) if name}
+    found: list[int] = []
+    for item in wanted:
+        text = item.strip()
+        number = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+        if text.casefold() in by_name:
+            found.append(by_name[text.casefold()])
+            continue
+        if number is None:
+            known = ", ".join(name for name in names if name) or "none is named, use numbers"
+            raise OptionError(f"--bands {text}: no such band in {where} (there: {known})")
+        first, last = int(number[1]), int(number[2] or number[1])
+        if first < 1 or last > len(names) or first > last:
+            raise OptionError(
+                f"--bands {text}: {where} has bands 1 to {len(names)}, counted from 1"
+            )
+        found.extend(range(first, last + 1))
+    if not found:
+        raise OptionError("--bands: no band was named")
+    if len(set(found)) < len(found):
+        raise OptionError(f"--bands {','.join(wanted)}: a band is named twice")
+    return found
+
+
+def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[str]:
+    """Choose the bands of a scene that a model wants, by name, or by order where names are missing.
+
+    Args:
+        domain: what the model wants.
+        there: all bands of the scene.
+        where: what to call the scene in an error.
+
+    Raises:
+        SceneError: they are not there; it names what the model wants and what the scene has.
+    """
+    have = [band for band in there if band.color != "alpha"]
+    names = {band.name.casefold(): band.index for band in have if band.name}
+    if all(name and name.casefold() in names for name in domain.names):
+        return [str(names[name.casefold()]) for name in domain.names if name]
+    unnamed = not any(band.name for band in have) or not any(domain.names)
+    if len(have) == domain.count and unnamed:
+        return [str(band.index) for band in have]
+    remedy = "choose them in that order with --bands"
+    raise SceneError(
+        f"{where}: the model wants {domain.count} band{'s' * (domain.count != 1)}"
+        f" ({', '.join(domain.labels)}), the scene has {len(have)}"
+        f" ({', '.join(band.label for band in have)}); {remedy}"
+    )

@@ -1,0 +1,115 @@
+"""Opening rasters with care: a list of drivers, bounded retries, errors in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.env import ensure_env_with_credentials
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+
+from geocyclegan.errors import NotFoundError, SceneError
+
+# Rasters without georeferencing are ordinary here; other packages keep their warnings.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"geocyclegan\.")
+
+# What GDAL can raise while it opens, reads or describes a file.
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError)
+
+# Untrusted input is opened by these drivers only: no driver that follows a file's words to other
+# files or hosts. VRT joins them when the name says VRT, network drivers when it is a URL.
+DRIVERS: list[str] = """
+    GTiff JP2OpenJPEG PNG JPEG HFA ENVI netCDF HDF5 HDF5Image GRIB SRTMHGT DTED AAIGrid EHdr NITF
+    ERS PCIDSK RRASTER SAGA MRF WEBP BMP GIF KRO LAN COSAR RS2 TSX SENTINEL2 SAFE BAG Zarr FIT
+""".split()  # noqa: SIM905 - a list of forty quoted names reads worse
+
+# GDAL's short cut for whole PNGs reads a truncated one as zeros, without an error. The option
+# counts when the file is opened and when it is read.
+HONEST_PNG = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
+
+SUBDATASET = re.compile(r"^[A-Za-z0-9_]+:.*[:/].+")
+"""What a sub-dataset's name looks like: DRIVER:path:variable."""
+
+
+@contextmanager
+def gdal_env(cache_bytes: int | None = None) -> Iterator[None]:
+    """GDAL's settings for this package: bounded retries and timeouts, an optional block cache."""
+    options: dict[str, Any] = {
+        "GDAL_HTTP_MAX_RETRY": 3,
+        "GDAL_HTTP_RETRY_DELAY": 1,
+        "GDAL_HTTP_CONNECTTIMEOUT": 10,
+        "GDAL_HTTP_TIMEOUT": 60,
+        "GDAL_PAM_ENABLED": "YES",
+    }
+    if cache_bytes is not None:
+        options["GDAL_CACHEMAX"] = cache_bytes
+    with rasterio.Env(**options):
+        yield
+
+
+def open_dataset(path: str) -> Any:
+    """Open a raster for reading.
+
+    Args:
+        path: a file, a URL or a sub-dataset's name.
+
+    Returns:
+        A rasterio dataset with one band at least.
+
+    Raises:
+        NotFoundError: there is no such file.
+        SceneError: it is no raster, or holds sub-datasets only.
+    """
+    is_remote = path.startswith(("http://", "https://", "s3://", "gs://", "az://", "/vsi"))
+    is_sub = bool(SUBDATASET.match(path)) and not os.path.exists(path)
+    if not is_remote and not is_sub:
+        if not os.path.exists(path):
+            raise NotFoundError(f"{path}: no such file")
+        if os.path.isdir(path) and not path.rstrip("/").endswith((".SAFE", ".zarr")):
+            raise SceneError(f"{path}: a folder, where a raster file was expected")
+        if os.path.isfile(path) and os.path.getsize(path) == 0:
+            raise SceneError(f"{path}: the file is empty")
+    drivers = [*DRIVERS, "VRT"] if path.lower().endswith(".vrt") else DRIVERS
+    try:
+        dataset = _open_with(path, drivers)
+    except (*GDAL_ERRORS, ValueError) as error:
+        raise SceneError(
+            f"{path}: not a raster that can be read ({first_line(error, path)})"
+        ) from error
+    if dataset.count == 0:
+        subdatasets = list(dataset.subdatasets)
+        dataset.close()
+        if not subdatasets:
+            raise SceneError(f"{path}: it holds no raster band")
+        shown = ", ".join(subdatasets[:3]) + (" ..." if len(subdatasets) > 3 else "")
+        raise SceneError(
+            f"{path}: it holds {len(subdatasets)} sub-datasets and no band of its own;"
+            f" name one: {shown}"
+        )
+    return dataset
+
+
+@ensure_env_with_credentials  # type: ignore[untyped-decorator]
+def _open_with(path: str, drivers: list[str]) -> Any:
+    # `rasterio.open` takes one driver; the class behind it takes several.
+    with rasterio.Env(**HONEST_PNG):
+        return DatasetReader(path, driver=drivers)
+
+
+def first_line(error: BaseException, path: str = "") -> str:
+    """Return what an error of GDAL says, as one line without the path."""
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else type(error).__name__
+    cause = error.__cause__ or error.__context__
+    if cause is not None and "previous exception" in text.lower():
+        return first_line(cause, path)
+    if "see previous exception" in text.lower() or "Read failed" in text:
+        text = "GDAL cannot decode them"
+    return text.replace(f"'{path}' ", "").rstrip(".")

@@ -1,0 +1,239 @@
+"""What to train, as one frozen value, and its YAML form. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import NoneType
+from typing import Any, Self, get_args, get_type_hints
+
+from geocyclegan.errors import NotFoundError, OptionError
+from geocyclegan.files import write_text
+
+CANONICAL_EPOCHS = 200
+"""How long the paper trains, and so do we unless told otherwise."""
+
+MAY_CHANGE = frozenset(
+    {
+        *("chips", "out", "name", "steps", "epochs", "device"),
+        *("save_every", "panel_every", "val_every", "log_every"),
+    }
+)
+"""What a resumed run may be given anew: where and how long it goes on, and what it reports."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All options of a run; the defaults are the canonical CycleGAN.
+
+    Attributes:
+        chips: the chip folder.
+        out: the folder of runs.
+        name: name of the run; None: the method's name and the next free number.
+        method: a name of the registry of methods.
+        generator: a name of the registry of generators.
+        width: channels of the generators' first layer.
+        d_width: channels of the discriminators' first layer; None: as `width`.
+        norm: normalisation of the networks; "instance".
+        steps: how many steps in total; None: by `epochs`.
+        epochs: how many epochs in total, each max(|A|, |B|) samples; None: by `steps`, or 200.
+        batch: images of each domain per step.
+        crop: side of the crops in pixels; None: 256 or what the chips and the generator allow.
+        gan_loss: "lsgan" or "vanilla".
+        lr: learning rate.
+        lambda_a: weight of the cycle A → B → A.
+        lambda_b: weight of the cycle B → A → B.
+        identity: weight of the identity loss relative to the cycle's; 0: off.
+        pool: images kept for each discriminator.
+        decay: share of the steps, the last ones, in which the learning rate falls to zero.
+        flip: mirror and turn crops at random.
+        seed: of weights, order, crops and pools.
+        device: "auto", "cpu" or "cuda".
+        save_every: steps between checkpoints.
+        panel_every: steps between panels; 0: none.
+        val_every: steps between validations; 0: none.
+        log_every: steps in one line of the log.
+
+    Raises:
+        OptionError: an option is out of range, or two contradict each other.
+    """
+
+    chips: Path = Path("chips")
+    out: Path = Path("runs")
+    name: str | None = None
+    method: str = "cyclegan"
+    generator: str = "resnet9"
+    width: int = 64
+    d_width: int | None = None
+    norm: str = "instance"
+    steps: int | None = None
+    epochs: int | None = None
+    batch: int = 1
+    crop: int | None = None
+    gan_loss: str = "lsgan"
+    lr: float = 2e-4
+    lambda_a: float = 10.0
+    lambda_b: float = 10.0
+    identity: float = 0.5
+    pool: int = 50
+    decay: float = 0.5
+    flip: bool = True
+    seed: int = 0
+    device: str = "auto"
+    save_every: int = 500
+    panel_every: int = 500
+    val_every: int = 500
+    log_every: int = 20
+
+    def __post_init__(self) -> None:
+        self._check_name()
+        if self.steps is not None and self.epochs is not None:
+            raise OptionError(f"--steps {self.steps} and --epochs {self.epochs}: give one of them")
+        for name in ("width", "d_width", "steps", "epochs", "batch", "crop", *_INTERVALS):
+            value = getattr(self, name)
+            least = 0 if name in ("panel_every", "val_every") else 1
+            if value is not None and value < least:
+                raise OptionError(f"{option(name)} {value}: expected {least} or more")
+        for name in ("lambda_a", "lambda_b", "identity", "pool"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise OptionError(f"{option(name)} {value}: expected 0 or more")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise OptionError(f"--lr {self.lr}: expected more than 0")
+        if not 0 <= self.decay <= 1:
+            raise OptionError(f"--decay {self.decay}: expected a share from 0 to 1")
+        if not 0 <= self.seed < 2**63:
+            raise OptionError(f"--seed {self.seed}: expected 0 or more, below 2^63")
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise OptionError(
+                    f"{option(name)} {getattr(self, name)}: choose one of: {', '.join(known)}"
+                )
+
+    def _check_name(self) -> None:
+        name = self.name
+        if name is not None and (
+            not name or name.startswith((".", "-")) or set(name) & set('/\\:*?"<>|')
+        ):
+            raise OptionError(
+                f"--name {name}: expected a plain folder name; the folder it lies in is --out"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all options by the names of the command line, ready for YAML or JSON."""
+        values = {_yaml_name(field.name): getattr(self, field.name) for field in fields(self)}
+        return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+
+    def save(self, path: Path) -> None:
+        """Write a YAML file that `read_options` reads back."""
+        import yaml
+
+        write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a YAML file; what it does not name has its default.
+
+        Raises:
+            NotFoundError: there is no such file.
+            OptionError: it cannot be read, or an option is not known or out of range.
+        """
+        return cls(**read_options(path))
+
+    def updated(self, given: Mapping[str, Any]) -> Self:
+        """Return the same with other options; of `steps` and `epochs` the given one stays.
+
+        Args:
+            given: options by the names of the fields.
+        """
+        changes = dict(given)
+        if changes.get("steps") is not None:
+            changes.setdefault("epochs", None)
+        elif changes.get("epochs") is not None:
+            changes.setdefault("steps", None)
+        return replace(self, **changes)
+
+
+_INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
+_CHOICES = {
+    "norm": ("instance",),
+    "gan_loss": ("lsgan", "vanilla"),
+    "device": ("auto", "cpu", "cuda"),
+}
+
+
+def option(field: str) -> str:
+    """Return the command line's name of a field."""
+    return "--" + _yaml_name(field)
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Read the options that a YAML file gives, by the names of the fields.
+
+    Raises:
+        NotFoundError: there is no such file.
+        OptionError: it is not a YAML mapping, or names what is no option, or a value is of the
+            wrong kind.
+    """
+    import yaml
+
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFoundError(f"--config {path}: no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        line = " ".join(str(error).split())
+        raise OptionError(f"--config {path}: cannot be read as YAML ({line})") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise OptionError(f"--config {path}: expected lines such as `width: 32`")
+    kinds = get_type_hints(TrainConfig)
+    options: dict[str, Any] = {}
+    for key, value in document.items():
+        field = str(key).replace("-", "_")
+        if field not in kinds:
+            known = ", ".join(_yaml_name(name) for name in kinds)
+            raise OptionError(f"--config {path}: {key} is no option of train; it has: {known}")
+        if field in options:
+            raise OptionError(f"--config {path}: {key} is given twice")
+        options[field] = _typed(path, str(key), value, kinds[field])
+    return options
+
+
+_KINDS: dict[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+}
+
+
+def _typed(path: Path, key: str, value: Any, kind: Any) -> Any:
+    """Check a value from YAML against the type of its field."""
+    kinds = get_args(kind) or (kind,)
+    if value is None and NoneType in kinds:
+        return None
+    wanted: type = next(k for k in kinds if k is not NoneType)
+    if wanted is bool and isinstance(value, bool):
+        return value
+    if wanted is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if wanted is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            # YAML 1.1 reads 2e-4 as text.
+            return float(value)
+        except ValueError:
+            pass
+    if wanted is str and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    if wanted is Path and isinstance(value, str):
+        return Path(value)
+    raise OptionError(f"--config {path}: {key} is {value!r}; expected {_KINDS[wanted]}")
+
+
+def _yaml_name(field: str) -> str:
+    return field.replace("_", "-")

@@ -1,0 +1,244 @@
+"""Batches: chips as levels in memory, cropped and turned, ahead of the step that needs them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from geocyclegan.chips.reader import ChipSet
+from geocyclegan.methods.base import Batch
+from geocyclegan.training.augment import Augmentation, draw
+from geocyclegan.training.sampler import Sampler
+
+CACHE_BYTES = 2 * 1024**3
+"""Memory for chips that are kept as levels; the others are decoded each time."""
+
+Levels = npt.NDArray[np.float32]
+Valid = npt.NDArray[np.bool_]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Chips:
+    """All chips of a run.
+
+    Attributes:
+        folder: where they lie.
+        train_a: training chips of domain A.
+        train_b: training chips of domain B.
+        val_a: validation chips of domain A, none or more.
+        val_b: validation chips of domain B, none or more.
+    """
+
+    folder: Path
+    train_a: ChipSet
+    train_b: ChipSet
+    val_a: ChipSet
+    val_b: ChipSet
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open both domains of a chip folder.
+
+        Raises:
+            ChipsError: a domain is missing, empty or mixed.
+        """
+        return cls(
+            folder,
+            ChipSet.open(folder, "a"),
+            ChipSet.open(folder, "b"),
+            ChipSet.open(folder, "a", "val"),
+            ChipSet.open(folder, "b", "val"),
+        )
+
+    @property
+    def size(self) -> int:
+        """Side of the smaller chips."""
+        return min(self.train_a.size, self.train_b.size)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many chips each set has."""
+        sets = (self.train_a, self.train_b, self.val_a, self.val_b)
+        return dict(zip(("train_a", "train_b", "val_a", "val_b"), map(len, sets), strict=True))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a bundle records about the chips."""
+        return {
+            "folder": str(self.folder.resolve()),
+            **self.counts(),
+            "size": {"a": self.train_a.size, "b": self.train_b.size},
+            "fingerprint": self.fingerprint(),
+        }
+
+    def fingerprint(self) -> str:
+        """Return a hash of what a resumed run must find unchanged: the lists and the radiometry."""
+        described = [
+            [[path.name for path in chips.paths], chips.size, chips.domain.to_json()]
+            for chips in (self.train_a, self.train_b, self.val_a, self.val_b)
+        ]
+        return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+class Budget:
+    """Bytes that several caches share; safe to use from many threads."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._left = limit
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Take `size` bytes if they are left."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+
+class LevelReader:
+    """Chips as levels in [-1, 1]; each is decoded once while memory lasts.
+
+    What is kept is the whole chip, never a crop of it, so that augmentation stays fresh.
+
+    Args:
+        chips: the chips.
+        budget: memory to keep them in.
+    """
+
+    def __init__(self, chips: ChipSet, budget: Budget) -> None:
+        self.chips = chips
+        self._budget = budget
+        self._kept: dict[int, tuple[Levels, Valid | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self.chips)
+
+    def read(self, index: int) -> tuple[Levels, Valid | None]:
+        """Return levels `(bands, size, size)`, 0 where invalid, and the mask; None: all are valid.
+
+        Raises:
+            ChipsError: the file is missing or damaged.
+        """
+        kept = self._kept.get(index)
+        if kept is not None:
+            return kept
+        pixels, mask = self.chips.read(index)
+        valid = None if mask.all() else mask
+        levels = self.chips.domain.to_levels(pixels, valid)
+        if self._budget.take(levels.nbytes + (0 if valid is None else valid.nbytes)):
+            self._kept[index] = levels, valid
+        return levels, valid
+
+
+class Batches:
+    """The batch of each step, by its number.
+
+    Args:
+        a: training chips of A.
+        b: training chips of B.
+        sampler: which of them a step sees.
+        crop: side of the crops in pixels.
+        flip: mirror and turn them.
+        pin: put them into page-locked memory, from where they move to CUDA in the background.
+    """
+
+    def __init__(
+        self,
+        a: LevelReader,
+        b: LevelReader,
+        sampler: Sampler,
+        *,
+        crop: int,
+        flip: bool,
+        pin: bool = False,
+    ) -> None:
+        self._a, self._b = a, b
+        self._sampler = sampler
+        self._crop, self._flip, self._pin = crop, flip, pin
+
+    def load(self, step: int) -> Batch:
+        """Make the batch of a step.
+
+        Raises:
+            ChipsError: a chip cannot be read.
+        """
+        crops_a, crops_b = [], []
+        for sample in self._sampler.samples(step):
+            index_a, index_b, random = self._sampler.draw(sample)
+            crops_a.append(self._crop_of(self._a, index_a, random))
+            crops_b.append(self._crop_of(self._b, index_b, random))
+        a, valid_a = stack(crops_a, self._crop, self._pin)
+        b, valid_b = stack(crops_b, self._crop, self._pin)
+        return Batch(a, b, valid_a, valid_b)
+
+    def names(self, step: int) -> str:
+        """Return the files of a step's batch, for messages."""
+        drawn = [self._sampler.draw(sample)[:2] for sample in self._sampler.samples(step)]
+        a = ", ".join(str(self._a.chips.paths[index]) for index, _ in drawn)
+        b = ", ".join(str(self._b.chips.paths[index]) for _, index in drawn)
+        return f"{a} and {b}"
+
+    def _crop_of(
+        self, reader: LevelReader, index: int, random: np.random.Generator
+    ) -> tuple[Levels, Valid | None, Augmentation]:
+        levels, valid = reader.read(index)
+        size = reader.chips.size
+        return levels, valid, draw(random, size, self._crop, flip=self._flip, valid=valid)
+
+
+def stack(
+    crops: list[tuple[Levels, Valid | None, Augmentation]], crop: int, pin: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Cut crops out of chips, straight into the tensors of a batch.
+
+    Returns:
+        Levels (samples, bands, crop, crop), and masks (samples, 1, crop, crop) or None where every
+        pixel is valid.
+    """
+    bands = crops[0][0].shape[0]
+    out = torch.empty(len(crops), bands, crop, crop, pin_memory=pin)
+    mask = torch.ones(len(crops), 1, crop, crop, dtype=torch.bool, pin_memory=pin)
+    # Views of the tensors' memory, which is aligned; an array that became a tensor may not be.
+    levels_out, mask_out = out.numpy(), mask.numpy()
+    whole = True
+    for i, (levels, valid, augmentation) in enumerate(crops):
+        levels_out[i] = augmentation.apply(levels, crop)
+        if valid is not None:
+            mask_out[i, 0] = augmentation.apply(valid, crop)
+            whole = whole and bool(mask_out[i].all())
+    return out, None if whole else mask
+
+
+def prefetched(
+    load: Callable[[int], T], steps: Iterable[int], *, threads: int
+) -> Generator[tuple[int, T], None, None]:
+    """Load ahead in the background, in order.
+
+    Yields:
+        Each step and what `load` gives for it; an error of `load` comes up at its own step.
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="chips") as pool:
+        ahead: deque[tuple[int, Future[T]]] = deque()
+        try:
+            for step in steps:
+                ahead.append((step, pool.submit(load, step)))
+                if len(ahead) > 2 * threads:
+                    first, future = ahead.popleft()
+                    yield first, future.result()
+            while ahead:
+                first, future = ahead.popleft()
+                yield first, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

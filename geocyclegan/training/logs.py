@@ -1,0 +1,128 @@
+"""What a run says about itself: CSV files that survive a kill, and TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from geocyclegan.errors import OutputError
+from geocyclegan.files import write_text
+
+
+class CsvLog:
+    """Rows by step; a run that goes on from an earlier step first drops the rows after it.
+
+    Numbers have seven digits, what float32 can tell apart, and no clock times, so that the log of
+    a resumed run is that of an uninterrupted one, byte for byte.
+
+    Args:
+        path: the file; made with the first row.
+        step: the step to go on from: 0 for a new run.
+    """
+
+    def __init__(self, path: Path, step: int = 0) -> None:
+        self.path = path
+        self._columns: list[str] = []
+        self._last = -1
+        if path.exists():
+            self._truncate(step)
+
+    @property
+    def last(self) -> int:
+        """The step of the last row, -1 if there is none."""
+        return self._last
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Append a row; the names are the same in every row.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        row = {"step": str(step)} | {k: _text(v) for k, v in values.items()}
+        fresh = not self._columns
+        if fresh:
+            self._columns = list(row)
+        try:
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, self._columns, lineterminator="\n")
+                if fresh:
+                    writer.writeheader()
+                writer.writerow(row)
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot be written ({error.strerror or error})"
+            ) from error
+        self._last = step
+
+    def flush(self) -> None:
+        """Bring the rows to the disk; done before a checkpoint that relies on them."""
+        if self.path.exists():
+            with open(self.path, "rb+") as file:
+                os.fsync(file.fileno())
+
+    def _truncate(self, step: int) -> None:
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        # A kill may have left half a line.
+        whole = [line for line in lines if line.endswith("\n")]
+        kept = whole[:1]
+        for line in whole[1:]:
+            number = line.partition(",")[0]
+            if not number.isdigit() or int(number) > step:
+                break
+            kept.append(line)
+            self._last = int(number)
+        if len(kept) < 2:
+            self.path.unlink()
+            return
+        self._columns = next(csv.reader(kept[:1]))
+        if kept != lines:
+            write_text(self.path, "".join(kept))
+
+
+def _text(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.7g}"
+
+
+class TensorBoardLog:
+    """Scalars and pictures for TensorBoard, as a context manager.
+
+    Args:
+        folder: where the event files lie.
+        step: the step to go on from; TensorBoard then hides what an earlier process wrote after it.
+    """
+
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        # Its import takes a second that other commands need not wait for.
+        from torch.utils.tensorboard import SummaryWriter
+
+        try:
+            self._writer: Any = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def scalars(self, group: str, step: int, values: Mapping[str, float]) -> None:
+        """Write numbers under `group/name`."""
+        for name, value in values.items():
+            self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def image(self, name: str, step: int, pixels: npt.NDArray[np.uint8]) -> None:
+        """Write a picture `(height, width, 3)`."""
+        self._writer.add_image(name, pixels, step, dataformats="HWC")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()

@@ -1,0 +1,115 @@
+"""What a run reports on its way: the log, validation and panels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from geocyclegan.raster.picture import save_png
+from geocyclegan.training.config import TrainConfig
+from geocyclegan.training.data import Chips
+from geocyclegan.training.logs import CsvLog, TensorBoardLog
+from geocyclegan.training.panels import draw_panel
+from geocyclegan.training.run import RunFolder
+from geocyclegan.training.state import TrainingState
+from geocyclegan.training.validate import FixedCrops, validate
+
+log = logging.getLogger(__name__)
+
+
+class Reporter:
+    """Writes the log, validates and draws panels at their intervals, and at the last step.
+
+    It is a context manager, since TensorBoard's writer is one.
+
+    Args:
+        config: resolved.
+        chips: names the bands of both domains.
+        run: where to write.
+        state: what to report on; rows after its step, of an earlier process, are dropped.
+        held_out: validation crops, none or more.
+        shown: crops for the panels.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        chips: Chips,
+        run: RunFolder,
+        state: TrainingState,
+        held_out: FixedCrops,
+        shown: FixedCrops,
+    ) -> None:
+        self._config, self._run, self._state = config, run, state
+        self._domains = chips.train_a.domain, chips.train_b.domain
+        self._held_out, self._shown = held_out, shown
+        self._log = CsvLog(run.log, state.step)
+        self._validation = CsvLog(run.validation, state.step)
+        self._board = TensorBoardLog(run.tensorboard, state.step)
+        self._stack = ExitStack()
+        self.losses: dict[str, float] = {}
+        """Means of the last line of the log; empty before the first one of this process."""
+        if config.val_every and not len(held_out):
+            log.warning("no validation: %s has not both domains' validation chips", chips.folder)
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._board)
+        return self
+
+    def due(self, every: int) -> bool:
+        """Whether the current step ends an interval, or the run; an interval of 0 never ends."""
+        step = self._state.step
+        return every > 0 and (step % every == 0 or step == self._config.steps)
+
+    def write_losses(self, epoch: int, lr: float) -> dict[str, float]:
+        """Write a line of the log: means since the last one, and the rate of the current step.
+
+        Returns:
+            The few numbers to show beside the progress bar.
+        """
+        state, where = self._state, {"epoch": epoch, "lr": lr}
+        self.losses = state.meter.take()
+        self._log.write(state.step, where | self.losses)
+        self._board.scalars("losses", state.step, self.losses)
+        self._board.scalars("schedule", state.step, where)
+        totals = self.losses.keys() & state.optimizers.keys()
+        return {name: round(self.losses[name], 3) for name in sorted(totals)}
+
+    def look(self, device: torch.device, stop: Callable[[], bool]) -> None:
+        """Validate and draw, where due and not done yet; what `stop` cuts short, a resume does.
+
+        Raises:
+            ChipsError: a chip cannot be read.
+            OutputError: a file cannot be written.
+        """
+        step, method = self._state.step, self._state.method
+        wanted = self.due(self._config.val_every) and len(self._held_out) > 0
+        if wanted and self._validation.last != step:
+            errors = validate(method, self._held_out, device, stop)
+            if errors is None:
+                return
+            self._validation.write(step, errors)
+            self._board.scalars("validation", step, errors)
+        panel = self._run.panel(step)
+        if self.due(self._config.panel_every) and not panel.exists() and not stop():
+            image = draw_panel(method, self._shown, self._domains, device)
+            save_png(panel, image)
+            self._board.image("panel", step, image)
+
+    def flush(self) -> None:
+        """Bring the logs to the disk."""
+        self._log.flush()
+        self._validation.flush()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()

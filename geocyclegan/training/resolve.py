@@ -1,0 +1,165 @@
+"""Every check that can be made before the first file is written, and the defaults they lead to."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from geocyclegan.errors import GeoCycleGANError, OptionError
+from geocyclegan.methods import Method, NetworkSpec, build_method
+from geocyclegan.models import Generator, build_discriminator, build_generator, generators
+from geocyclegan.raster.domain import shared_bands
+from geocyclegan.training.config import CANONICAL_EPOCHS, MAY_CHANGE, TrainConfig, option
+from geocyclegan.training.data import Chips
+from geocyclegan.training.sampler import Sampler
+
+log = logging.getLogger(__name__)
+
+_CANONICAL_CROP = 256
+
+
+def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
+    """Fill in what the options leave open, and refuse what cannot be trained.
+
+    Returns:
+        A configuration without `epochs`, whose `steps`, `crop` and `d_width` are numbers.
+
+    Raises:
+        OptionError: an option does not fit the chips or the networks.
+    """
+    steps = config.steps
+    if steps is None:
+        epochs = CANONICAL_EPOCHS if config.epochs is None else config.epochs
+        steps = sampler_of(config, chips).steps(epochs)
+    resolved = replace(
+        config,
+        steps=steps,
+        epochs=None,
+        crop=_crop(config, chips),
+        d_width=config.d_width or config.width,
+    )
+    # Without memory: only to hear what the registries and the networks have to say.
+    with torch.device("meta"):
+        build(resolved, chips)
+    return resolved
+
+
+def sampler_of(config: TrainConfig, chips: Chips) -> Sampler:
+    """Return the order in which a run sees its chips."""
+    return Sampler(len(chips.train_a), len(chips.train_b), config.batch, config.seed)
+
+
+def build(config: TrainConfig, chips: Chips) -> Method:
+    """Build the method of a resolved configuration with fresh weights."""
+    a, b = chips.train_a.domain, chips.train_b.domain
+    spec = NetworkSpec(
+        bands_a=a.count,
+        bands_b=b.count,
+        shared_bands=shared_bands(a, b),
+        generator=config.generator,
+        generator_args={"width": config.width, "norm": config.norm},
+        discriminator_args={"width": config.d_width, "norm": config.norm},
+        seed=config.seed,
+    )
+    options: dict[str, Any] = {
+        "gan_loss": config.gan_loss,
+        "lambda_a": config.lambda_a,
+        "lambda_b": config.lambda_b,
+        "identity": config.identity,
+        "pool_size": config.pool,
+        "lr": config.lr,
+    }
+    return build_method(config.method, spec, **options)
+
+
+def warn_of_identity(config: TrainConfig, chips: Chips) -> None:
+    """Say so where the identity loss is asked for and has no band to look at."""
+    a, b = chips.train_a.domain, chips.train_b.domain
+    if config.identity > 0 and not shared_bands(a, b):
+        log.warning(
+            "the identity loss is off: no band of A (%s) is named like one of B (%s)",
+            ", ".join(a.labels),
+            ", ".join(b.labels),
+        )
+
+
+def require_same(config: TrainConfig, stored: TrainConfig) -> None:
+    """Refuse to resume a run as something else than it is.
+
+    Args:
+        config: resolved, what is asked for.
+        stored: resolved, what the run was started with.
+
+    Raises:
+        OptionError: they differ where a run may not change.
+    """
+    for name, was in vars(stored).items():
+        now = getattr(config, name)
+        if name not in MAY_CHANGE and now != was:
+            raise OptionError(
+                f"{option(name)} {_said(now)}: the run {stored.name} was started with"
+                f" {_said(was)}; leave the option out to resume it, or start another run with"
+                " another --name"
+            )
+
+
+def _said(value: Any) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def _crop(config: TrainConfig, chips: Chips) -> int:
+    size = chips.size
+    generator = _probe(config.generator, config.width)
+    stride = generator.stride
+    least = _up(max(generator.min_size, _least_judged()), stride)
+    if config.crop is None:
+        crop = min(_CANONICAL_CROP, size) // stride * stride
+        if crop < least:
+            raise OptionError(
+                f"--generator {config.generator}: it needs crops of at least {least} px, the chips"
+                f" in {chips.folder} have {size}; {_way_out(config, size, least)}"
+            )
+        return crop
+    if config.crop > size:
+        raise OptionError(
+            f"--crop {config.crop}: the chips in {chips.folder} have {size} px; give --crop"
+            f" {size // stride * stride or size} or less, or chip with --size {config.crop}"
+        )
+    if config.crop % stride or config.crop < least:
+        raise OptionError(
+            f"--crop {config.crop}: --generator {config.generator} needs a multiple of {stride}"
+            f" px, at least {least}; {_way_out(config, config.crop, least)}"
+        )
+    return config.crop
+
+
+def _way_out(config: TrainConfig, side: int, least: int) -> str:
+    """Name a generator that takes such crops, or a size of chips that this one takes."""
+    for name in generators.names():
+        other = _probe(name, config.width)
+        # Another depth of the same architecture first.
+        if name[:4] == config.generator[:4] and side % other.stride == 0 and side >= other.min_size:
+            return f"use --generator {name}, or chips and crops of {least} px (chip --size {least})"
+    return f"use chips and crops of {least} px or more (chip --size {least})"
+
+
+def _least_judged() -> int:
+    """Return the smallest side that the discriminator takes."""
+    with torch.device("meta"):
+        judge = build_discriminator(NetworkSpec(1, 1).discriminator, in_channels=1)
+    return int(getattr(judge, "min_size", 1))
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _probe(name: str, width: int) -> Generator:
+    try:
+        with torch.device("meta"):
+            return build_generator(name, in_channels=1, out_channels=1, width=width)
+    except GeoCycleGANError as error:
+        raise OptionError(f"--generator {name}: {error}") from error

@@ -1,0 +1,74 @@
+"""A look at chips that training does not see: the same few crops every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geocyclegan.methods.base import Batch, Method
+from geocyclegan.training.augment import centred
+from geocyclegan.training.data import LevelReader, stack
+
+MOST_PAIRS = 64
+"""Validation takes so many crops at most, spread evenly over the chips."""
+
+
+@dataclass(frozen=True)
+class FixedCrops:
+    """The middle of each chip, in pairs that mean nothing, as all pairs here.
+
+    Attributes:
+        a: chips of A.
+        b: chips of B.
+        crop: side of the crops in pixels.
+    """
+
+    a: LevelReader
+    b: LevelReader
+    crop: int
+
+    def __len__(self) -> int:
+        return max(len(self.a), len(self.b)) if len(self.a) and len(self.b) else 0
+
+    def spread(self, most: int) -> list[int]:
+        """Return up to `most` numbers of pairs, evenly spread."""
+        count = min(len(self), most)
+        return [i * len(self) // count for i in range(count)]
+
+    def load(self, index: int) -> Batch:
+        """Read a pair; the shorter domain starts over.
+
+        Raises:
+            ChipsError: a chip cannot be read.
+        """
+        a, valid_a = self._read(self.a, index % len(self.a))
+        b, valid_b = self._read(self.b, index % len(self.b))
+        return Batch(a, b, valid_a, valid_b)
+
+    def _read(self, reader: LevelReader, index: int) -> tuple[Tensor, Tensor | None]:
+        levels, valid = reader.read(index)
+        return stack([(levels, valid, centred(reader.chips.size, self.crop, valid))], self.crop)
+
+
+def validate(
+    method: Method,
+    crops: FixedCrops,
+    device: torch.device,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
+    """Return the mean of the method's errors over the crops; None if `stop` came true.
+
+    Raises:
+        ChipsError: a chip cannot be read.
+    """
+    sums: dict[str, Tensor] = {}
+    chosen = crops.spread(MOST_PAIRS)
+    for index in chosen:
+        if stop():
+            return None
+        for name, error in method.validate(crops.load(index).to(device)).items():
+            sums[name] = error.double() + sums.get(name, 0.0)
+    return {name: float(total) / len(chosen) for name, total in sums.items()}

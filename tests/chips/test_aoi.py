@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.features import rasterize
+from shapely import box
+from shapely.geometry import Point, Polygon
+
+from geocyclegan.chips.aoi import Aoi, cover_shares
+from geocyclegan.errors import OptionError
+from geocyclegan.raster.grid import Grid
+from geocyclegan.raster.windows import starts
+
+UTM = CRS.from_epsg(32630)
+NORTH_UP = Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 4_200_000.0)
+GRIDS = {
+    "north-up": Grid(UTM, NORTH_UP, 100, 140),
+    "south-up": Grid(UTM, Affine(10.0, 0.0, 500_000.0, 0.0, 10.0, 4_199_000.0), 100, 140),
+    "rotated": Grid(UTM, NORTH_UP * Affine.rotation(30.0), 100, 140),
+}
+
+
+def save(path: Path, shapes: list[object], crs: object = UTM.to_wkt()) -> Path:
+    geopandas.GeoDataFrame(geometry=shapes, crs=crs).to_file(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize("crs", [None, "EPSG:4326", "EPSG:3035"])
+def test_cover_is_that_of_a_fine_raster(tmp_path: Path, kind: str, crs: str | None) -> None:
+    grid = GRIDS[kind]
+    x, y = grid.transform * (70.0, 50.0)
+    shape = Point(x, y).buffer(350.0) - Point(x + 60.0, y).buffer(120.0)
+    overlapping = box(x, y, x + 400.0, y + 90.0)
+    frame = geopandas.GeoDataFrame(geometry=[shape, overlapping], crs=UTM.to_wkt())
+    (frame.to_crs(crs) if crs else frame).to_file(tmp_path / "aoi.gpkg")
+    area = Aoi(tmp_path / "aoi.gpkg").in_pixels(grid, "scene")
+    rows, cols = starts(100, 32, 20), starts(140, 32, 20)
+    fine = rasterize(
+        [shape, overlapping],
+        (1000, 1400),
+        transform=grid.transform * Affine.scale(0.1),
+        dtype="uint8",
+    )
+    expected = [
+        [fine[r * 10 : r * 10 + 320, c * 10 : c * 10 + 320].mean() for c in cols] for r in rows
+    ]
+    assert area is not None
+    assert np.allclose(cover_shares(area, rows, cols, 32, grid.shape), expected, atol=0.003)
+
+
+def test_a_large_aoi_far_from_straight(tmp_path: Path) -> None:
+    # A parallel is a curve in UTM: 3 degrees from the central meridian, an edge of 12 degrees would
+    # miss by kilometres if only its ends were reprojected.
+    path = save(tmp_path / "aoi.geojson", [box(-9.0, 30.0, 3.0, 38.0)], "EPSG:4326")
+    edge = geopandas.GeoSeries([Point(-4.5, 38.0)], crs=4326).to_crs(UTM.to_wkt())[0]
+    grid = Grid(UTM, Affine(10.0, 0.0, edge.x - 500.0, 0.0, -10.0, edge.y + 500.0), 100, 100)
+    area = Aoi(path).in_pixels(grid, "scene")
+    assert area is not None
+    assert cover_shares(area, [0], [0], 100, grid.shape)[0, 0] == pytest.approx(0.5, abs=0.01)
+
+
+def test_padding_does_not_count(tmp_path: Path) -> None:
+    grid = Grid(UTM, NORTH_UP, 20, 30)
+    area = Aoi(save(tmp_path / "a.gpkg", [grid.footprint()])).in_pixels(grid, "scene")
+    assert area is not None
+    assert cover_shares(area, [0], [0], 64, grid.shape)[0, 0] == pytest.approx(1.0)
+
+
+def test_an_invalid_polygon_is_mended(tmp_path: Path) -> None:
+    grid = GRIDS["north-up"]
+    x, y = 500_000.0, 4_200_000.0
+    bow_tie = Polygon([(x, y), (x + 400, y - 400), (x + 400, y), (x, y - 400)])
+    area = Aoi(save(tmp_path / "a.gpkg", [bow_tie])).in_pixels(grid, "scene")
+    assert area is not None
+    assert area.area == pytest.approx(40 * 40 / 2)
+
+
+def test_apart(tmp_path: Path) -> None:
+    aoi = Aoi(save(tmp_path / "a.gpkg", [box(0.0, 0.0, 100.0, 100.0)]))
+    assert aoi.in_pixels(GRIDS["north-up"], "scene") is None
+
+
+def test_errors(tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("no vectors")
+    with pytest.raises(OptionError, match="not a vector file"):
+        Aoi(text)
+    with pytest.raises(OptionError, match="no polygon"):
+        Aoi(save(tmp_path / "points.gpkg", [Point(0, 0)]))
+    with pytest.warns(UserWarning, match="crs"):
+        nowhere = save(tmp_path / "nowhere.shp", [box(0, 0, 1, 1)], None)
+    with pytest.raises(OptionError, match="no CRS"):
+        Aoi(nowhere)
+    aoi = Aoi(save(tmp_path / "a.gpkg", [box(0, 0, 1, 1)]))
+    with pytest.raises(OptionError, match=r"scene\.tif has no CRS"):
+        aoi.in_pixels(Grid(None, Affine.identity(), 10, 10), "scene.tif")

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geocyclegan.chips.split import DROPPED, TRAIN, VAL, split_windows
+from geocyclegan.raster.windows import chip_windows, starts
+
+shapes = st.tuples(st.integers(1, 400), st.integers(1, 400))
+sizes = st.integers(8, 64)
+strides = st.integers(4, 80)
+shares = st.floats(0.01, 0.9)
+
+
+def painted(
+    split: npt.NDArray[np.uint8], kind: int, shape: tuple[int, int], size: int, stride: int
+) -> npt.NDArray[np.bool_]:
+    pixels = np.zeros(shape, np.bool_)
+    for window, found in zip(chip_windows(*shape, size, stride), split.ravel(), strict=True):
+        if found == kind:
+            pixels[window.row : window.row_stop, window.col : window.col_stop] = True
+    return pixels
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes, sizes, strides, shares, st.integers(0, 5))
+def test_no_pixel_is_in_both(
+    shape: tuple[int, int], size: int, stride: int, val: float, seed: int
+) -> None:
+    split = split_windows(*shape, size, stride, val, seed)
+    train = painted(split, TRAIN, shape, size, stride)
+    assert not (train & painted(split, VAL, shape, size, stride)).any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(shapes, sizes, strides, shares)
+def test_two_disjoint_windows_give_both(
+    shape: tuple[int, int], size: int, stride: int, val: float
+) -> None:
+    split = split_windows(*shape, size, stride, val)
+    disjoint = any(starts(side, size, stride)[-1] >= size for side in shape)
+    assert (split == VAL).any() == disjoint
+    assert (split == TRAIN).any()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(40, 70), st.integers(40, 70), st.sampled_from([0.05, 0.1, 0.2, 0.5]))
+@pytest.mark.parametrize("stride", [16, 8, 11, 4])
+def test_share_is_close_on_large_grids(stride: int, rows: int, cols: int, val: float) -> None:
+    split = split_windows(rows * 16 + 3, cols * 16 + 5, 16, stride, val)
+    kept = np.count_nonzero(split != DROPPED)
+    assert np.count_nonzero(split == VAL) / kept == pytest.approx(val, abs=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1000, 1000), (700, 333), (512, 300)])
+def test_nothing_is_dropped_without_overlap(shape: tuple[int, int]) -> None:
+    assert not (split_windows(*shape, 64, 64, 0.1) == DROPPED).any()
+
+
+def test_blocks_hold_several_chips_where_there_is_room() -> None:
+    split = split_windows(1600, 1600, 16, 16, 0.1)
+    values = split.reshape(25, 4, 25, 4).transpose(0, 2, 1, 3).reshape(625, 16)
+    assert np.all(values.min(axis=1) == values.max(axis=1))
+
+
+def test_the_choice_is_of_geometry_and_seed_alone() -> None:
+    one = split_windows(1000, 900, 32, 32, 0.1, 1)
+    assert np.array_equal(one, split_windows(1000, 900, 32, 32, 0.1, 1))
+    assert not np.array_equal(one, split_windows(1000, 900, 32, 32, 0.1, 2))
+
+
+def test_no_validation_when_none_is_asked_for() -> None:
+    assert np.all(split_windows(500, 500, 32, 16, 0.0) == TRAIN)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner
+from rasterio.transform import from_origin
+
+from geocyclegan.cli.main import cli
+
+
+def make_scene(path: Path, value: int = 100) -> Path:
+    pixels = np.random.default_rng(0).integers(value, value + 50, (2, 64, 96), np.uint16)
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        count=2,
+        height=64,
+        width=96,
+        dtype="uint16",
+        crs="EPSG:32630",
+        transform=from_origin(5e5, 4e6, 10, 10),
+    ) as scene:
+        scene.write(pixels)
+        scene.descriptions = ["VV", "VH"]
+    return path
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return make_scene(tmp_path / "sar.tif")
+
+
+def test_what_it_did_and_what_comes_next(scene: Path) -> None:
+    result = CliRunner().invoke(cli, ["chip", "sar.tif", "--size", "32"])
+    assert result.exit_code == 0, result.output
+    assert "chips: 6 chips of 32 px from 1 scene for domain a (5 train, 1 val)" in result.stdout
+    assert "VV, VH" in result.stdout
+    assert "next: geocyclegan chip SCENE --domain b --size 32" in result.stdout
+    result = CliRunner().invoke(cli, ["chip", "sar.tif", "--size", "32", "--domain", "b"])
+    assert "next: geocyclegan train\n" in result.stdout
+    assert (scene.parent / "chips" / "chips.parquet").exists()
+
+
+def test_left_out_windows_are_told(scene: Path) -> None:
+    with rasterio.open(scene, "r+") as dataset:
+        pixels = dataset.read()
+        pixels[:, :32, :32] = 0
+        dataset.nodata = 0
+        dataset.write(pixels)
+    result = CliRunner().invoke(cli, ["chip", "sar.tif", "--size", "32"])
+    assert "left out of 6 windows: 1 with too few valid pixels" in result.stdout
+
+
+def test_adding_tells_the_totals(scene: Path) -> None:
+    make_scene(scene.parent / "two.tif", 500)
+    options = ["--size", "32", "--out", "here"]
+    CliRunner().invoke(cli, ["chip", "sar.tif", *options])
+    result = CliRunner().invoke(cli, ["chip", "two.tif", *options])
+    assert "the domain now has 10 train and 2 val chips from 2 scenes" in result.stdout
+    assert "--domain b --out here --size 32" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["none.tif"], 2, "none.tif"),
+        (["sar.tif", "--bands", "7"], 2, "--bands 7"),
+        (["sar.tif", "--scale", "best"], 2, "--scale best"),
+        (["sar.tif", "--val", "2"], 2, "--val 2"),
+        (["sar.tif", "--size", "1"], 2, "--size 1"),
+        (["sar.tif", "--aoi", "none.gpkg"], 2, "--aoi none.gpkg"),
+        (["text.tif"], 1, "text.tif"),
+        ([], 2, "SCENE"),
+    ],
+)
+def test_mistakes_are_one_line(scene: Path, arguments: list[str], code: int, words: str) -> None:
+    (scene.parent / "text.tif").write_text("no raster")
+    result = CliRunner().invoke(cli, ["chip", *arguments])
+    assert result.exit_code == code
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert words in last
+    assert result.stdout == ""
+    assert not (scene.parent / "chips").exists()
+
+
+def test_quiet_and_progress(scene: Path) -> None:
+    command = [sys.executable, "-m", "geocyclegan", "-q", "--progress", "json"]
+    done = subprocess.run(
+        [*command, "chip", "sar.tif", "--size", "32"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PATH": ""},
+    )
+    assert done.stdout == ""
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {event["stage"] for event in events} == {"survey", "chip"}
+    assert events[-1]["done"] == events[-1]["total"] == 6

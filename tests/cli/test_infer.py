@@ -1,0 +1,113 @@
+"""`geocyclegan infer` as a user runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from click.testing import CliRunner, Result
+
+from geocyclegan.bundle import save_bundle
+from geocyclegan.cli.main import cli
+from geocyclegan.models.registry import build_generator
+from geocyclegan.raster.domain import BandInfo, Domain
+from geocyclegan.raster.radiometry import BandScaling
+
+MakeRaster = Any
+
+
+@pytest.fixture
+def work(tmp_path: Path, make_raster: MakeRaster, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two scenes and a run that was trained on the first."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("one.tif", "two.tif"):
+        make_raster(name, rng.integers(1, 255, (2, 40, 50)).astype(np.uint8), names=("VV", "VH"))
+    torch.manual_seed(0)
+    scaling = BandScaling("linear", (0.0, 255.0), (-1.0, 1.0))
+    a = Domain((BandInfo(scaling, "VV"), BandInfo(scaling, "VH")), "uint8", None, 10.0)
+    b = Domain((BandInfo(scaling, "red"),), "uint8", None, 10.0)
+    there = build_generator("resnet6", in_channels=2, out_channels=1, width=2)
+    back = build_generator("resnet6", in_channels=1, out_channels=2, width=2)
+    save_bundle(
+        tmp_path / "runs" / "first" / "model",
+        method="cyclegan",
+        generators={"a2b": ("resnet6", there), "b2a": ("resnet6", back)},
+        domains={"a": a, "b": b},
+        tile=32,
+        training={"scenes": {"a": [str(tmp_path / "one.tif")], "b": []}},
+    )
+    return tmp_path
+
+
+def infer(*args: str) -> Result:
+    return CliRunner().invoke(cli, ["infer", *args])
+
+
+def test_without_a_scene_it_takes_those_of_the_training(work: Path) -> None:
+    result = infer()
+    assert result.exit_code == 0, result.output
+    assert "translated.tif" in result.output
+    with rasterio.open(work / "translated.tif") as done, rasterio.open(work / "one.tif") as raw:
+        assert done.transform == raw.transform
+        assert done.tags()["GEOCYCLEGAN_SOURCE"] == "one.tif"
+
+
+def test_several_scenes_go_to_a_folder(work: Path) -> None:
+    result = infer("*.tif", "--out", "products")
+    assert result.exit_code == 0, result.output
+    assert sorted(p.name for p in (work / "products").iterdir()) == ["one_a2b.tif", "two_a2b.tif"]
+    again = infer("one.tif", "two.tif", "--out", "products")
+    assert again.exit_code == 1
+    assert "--overwrite" in again.output
+    assert infer("one.tif", "two.tif", "--out", "products", "--overwrite").exit_code == 0
+
+
+def test_one_bad_scene_does_not_cost_the_others(work: Path) -> None:
+    (work / "three.tif").write_text("no raster")
+    result = infer("one.tif", "three.tif", "two.tif", "--out", "products")
+    assert result.exit_code == 1
+    assert "1 of 3 scenes" in result.output
+    assert sorted(p.name for p in (work / "products").iterdir()) == ["one_a2b.tif", "two_a2b.tif"]
+
+
+def test_quiet_says_nothing(work: Path) -> None:
+    result = CliRunner().invoke(cli, ["-q", "infer", "one.tif"])
+    assert result.exit_code == 0
+    assert result.output == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["none.tif"], 2, "none.tif: no such file"),
+        (["one.tif", "--model", "runs/none"], 2, "no such model"),
+        (["one.tif", "--model", "."], 1, "model.json"),
+        (["one.tif", "--out", "one.tif", "--overwrite"], 1, "it is the input"),
+        (["one.tif", "--out", "one.png"], 2, "GeoTIFF"),
+        (["one.tif", "two.tif", "--out", "p.tif"], 2, "need a folder"),
+        (["one.tif", "--direction", "b2a"], 1, "the model wants 1 band (red)"),
+        (["one.tif", "--bands", "VV,HH"], 2, "--bands HH"),
+        (["one.tif", "--bands", "VV"], 2, "the model wants 2 (VV, VH)"),
+        (["--direction", "b2a"], 2, "records no scenes"),
+        (["one.tif", "--tile", "0"], 2, "--tile"),
+    ],
+)
+def test_mistakes_end_in_one_line(work: Path, args: list[str], code: int, message: str) -> None:
+    before = sorted(p.name for p in work.iterdir())
+    result = infer(*args)
+    assert result.exit_code == code, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert sorted(p.name for p in work.iterdir()) == before
+
+
+def test_no_model_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = infer("x.tif")
+    assert result.exit_code == 2
+    assert "geocyclegan train" in result.output

@@ -1,0 +1,92 @@
+"""The group: light to start, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from geocyclegan import __version__
+from geocyclegan.cli.main import COMMANDS, cli
+
+
+def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "geocyclegan", *args], capture_output=True, text=True, cwd=cwd
+    )
+
+
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
+)
+def test_help_needs_neither_torch_nor_gdal(args: list[str]) -> None:
+    code = (
+        "import sys; from geocyclegan.cli.main import cli\n"
+        f"try: cli({args!r}, prog_name='geocyclegan')\n"
+        "except SystemExit as e: assert not e.code\n"
+        "heavy = {'torch', 'rasterio', 'numpy', 'geopandas', 'lightning'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(cli, ["--version"])
+    assert __version__ in result.output
+
+
+def test_every_command_has_help_for_every_option() -> None:
+    for name in COMMANDS:
+        context = click.Context(cli)
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.help
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, f"{name} {parameter.opts}"
+
+
+def test_a_data_error_is_one_line_with_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "broken.tif").write_text("no raster")
+    done = run("chip", "broken.tif", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert "broken.tif" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken.tif"]
+
+
+def test_a_usage_error_has_exit_code_2(tmp_path: Path) -> None:
+    for args in (["chip", "none.tif"], ["chip", "x.tif", "--size", "abc"], ["infer"], ["fly"]):
+        done = run(*args, cwd=tmp_path)
+        assert done.returncode == 2, args
+        assert "Traceback" not in done.stderr
+        assert "rror: " in done.stderr.strip().splitlines()[-1]
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    (tmp_path / "broken.tif").write_text("no raster")
+    done = run("--debug", "chip", "broken.tif", cwd=tmp_path)
+    assert "Traceback" in done.stderr
+    assert done.returncode != 0
+
+
+def test_progress_as_json_lines(tmp_path: Path) -> None:
+    import json
+
+    from geocyclegan import samples
+
+    path = samples.path("landsat_1985")
+    done = run("--progress", "json", "chip", str(path), "--size", "128", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert lines
+    assert all(line["event"] == "progress" for line in lines)
+    last = lines[-1]
+    assert last["done"] == last["total"] > 0

@@ -1,0 +1,61 @@
+"""Logs go on where the run goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from geocyclegan.training.logs import CsvLog, TensorBoardLog
+
+
+def _write(path: Path, steps: range, start: int = 0) -> CsvLog:
+    log = CsvLog(path, start)
+    for step in steps:
+        log.write(step, {"epoch": 1, "loss": step / 3})
+    return log
+
+
+def test_a_resumed_log_is_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole.csv", tmp_path / "parts.csv"
+    _write(whole, range(1, 10))
+    _write(parts, range(1, 8))
+    with open(parts, "a") as file:
+        file.write("8,1,2.6")
+    assert CsvLog(parts, 7).last == 7
+    _write(parts, range(6, 10), start=5)
+    assert parts.read_bytes() == whole.read_bytes()
+    assert whole.read_text().splitlines()[:2] == ["step,epoch,loss", "1,1,0.3333333"]
+
+
+def test_a_log_whose_rows_all_go_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    _write(path, range(5, 8))
+    log = CsvLog(path, 4)
+    assert not path.exists()
+    assert log.last == -1
+    log.flush()
+    log.write(5, {"other": 1.0})
+    assert path.read_text() == "step,other\n5,1\n"
+
+
+def test_half_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("step,lo")
+    CsvLog(path, 4).write(5, {"loss": 1.0})
+    assert path.read_text() == "step,loss\n5,1\n"
+
+
+def test_tensorboard_hides_what_is_done_again(tmp_path: Path) -> None:
+    with TensorBoardLog(tmp_path) as board:
+        for step in range(1, 7):
+            board.scalars("losses", step, {"g": float(step)})
+        board.image("panel", 6, np.zeros((4, 5, 3), np.uint8))
+    with TensorBoardLog(tmp_path, 4) as board:
+        for step in range(5, 9):
+            board.scalars("losses", step, {"g": 10.0 * step})
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    scalars = [(event.step, event.value) for event in events.Scalars("losses/g")]
+    assert scalars == [(s, float(s)) for s in range(1, 5)] + [(s, 10.0 * s) for s in range(5, 9)]
