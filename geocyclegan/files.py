@@ -118,7 +118,13 @@ def output_lock(output: Path) -> Iterator[None]:
     holder_path = lock_path.with_suffix(".holder")
     try:
         lock.acquire(timeout=0)
-    except Timeout:
+    except OSError as error:
+        if not isinstance(error, Timeout) or not lock_path.exists():
+            # A file system without locks, or one that only looks writable.
+            raise OutputError(
+                f"{output.parent}: no file can be made there"
+                f" ({getattr(error, 'strerror', None) or 'locking failed'}); choose another --out"
+            ) from error
         try:
             holder = holder_path.read_text(encoding="utf-8").strip()
         except OSError:

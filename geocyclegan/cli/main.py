@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
 import sys
 from typing import Any
 
@@ -116,4 +117,6 @@ def cli(ctx: click.Context, verbose: int, quiet: int, progress: str | None, debu
 
 def main() -> None:
     """Entry point of the `geocyclegan` script."""
+    # So that a terminated command cleans up as an interrupted one does; `train` has its own way.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     cli(prog_name="geocyclegan")

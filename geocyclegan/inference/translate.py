@@ -87,7 +87,7 @@ def translate_open_scene(
     """
     source = bundle.source(options.direction)
     with gdal_env():
-        bands = options.bands or _bands(source, scene_path)
+        bands = options.bands or _bands(bundle, options.direction, scene_path)
         cache = _cache_bytes(scene_path, bands, source, generator, options)
     with (
         gdal_env(cache),
@@ -170,9 +170,19 @@ def refuse_output(scene_path: str, out: Path, overwrite: bool) -> None:
         raise OutputError(f"--out {out}: it exists; give --overwrite or choose another name")
 
 
-def _bands(source: Domain, scene_path: str) -> list[str]:
+def _bands(bundle: Bundle, direction: Direction, scene_path: str) -> list[str]:
+    source, target = bundle.source(direction), bundle.target(direction)
     with Scene(scene_path, amplitude=source.amplitude) as scene:
-        return bands_for(source, scene.all_bands, scene.path)
+        try:
+            return bands_for(source, scene.all_bands, scene.path)
+        except SceneError as error:
+            try:
+                bands_for(target, scene.all_bands, scene.path)
+            except SceneError:
+                raise error from None
+            # The commonest slip: the scene is one of the other side.
+            other = "b2a" if direction == "a2b" else "a2b"
+            raise SceneError(f"{error}, or give --direction {other}") from None
 
 
 def _check(scene: Scene, source: Domain) -> None:

@@ -126,6 +126,8 @@ def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[s
     if len(have) == domain.count and unnamed:
         return [str(band.index) for band in have]
     remedy = "choose them in that order with --bands"
+    if len(have) < domain.count:
+        remedy = "take a scene that has them"
     raise SceneError(
         f"{where}: the model wants {domain.count} band{'s' * (domain.count != 1)}"
         f" ({', '.join(domain.labels)}), the scene has {len(have)}"

@@ -7,6 +7,7 @@ what existed under the final name stays as it was, and no working file is left.
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import shutil
@@ -76,6 +77,7 @@ class ProductWriter:
     def __enter__(self) -> Self:
         grid, domain = self.spec.grid, self.spec.domain
         colors = [band.color for band in domain.bands]
+        self._remove_leftovers()
         self._env.__enter__()
         try:
             self._dataset = rasterio.open(
@@ -103,6 +105,12 @@ class ProductWriter:
             self._clean()
             raise self._failure(error) from error
         return self
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed run left; the caller holds the lock of the final name."""
+        for kind in ("work", "part"):
+            for path in self.final.parent.glob(f".{glob.escape(self.final.stem)}.*.{kind}.tif*"):
+                path.unlink(missing_ok=True)
 
     def _nodata(self) -> float | None:
         nodata, dtype = self.spec.domain.nodata, np.dtype(self.spec.domain.dtype)

@@ -128,6 +128,12 @@ def _crop(config: TrainConfig, chips: Chips) -> int:
             f"--crop {config.crop}: the chips in {chips.folder} have {size} px; give --crop"
             f" {size // stride * stride or size} or less, or chip with --size {config.crop}"
         )
+    nearest = config.crop // stride * stride
+    if config.crop % stride and nearest >= least:
+        raise OptionError(
+            f"--crop {config.crop}: --generator {config.generator} needs a multiple of {stride} px;"
+            f" give --crop {nearest}"
+        )
     if config.crop % stride or config.crop < least:
         raise OptionError(
             f"--crop {config.crop}: --generator {config.generator} needs a multiple of {stride}"

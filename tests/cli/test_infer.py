@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,41 @@ def test_one_bad_scene_does_not_cost_the_others(work: Path) -> None:
     assert result.exit_code == 1
     assert "1 of 3 scenes" in result.output
     assert sorted(p.name for p in (work / "products").iterdir()) == ["one_a2b.tif", "two_a2b.tif"]
+
+
+SLOW_CHILD = """
+import sys, time
+import geocyclegan.raster.product as product
+original = product.ProductWriter.write
+def slow(self, *args):
+    original(self, *args)
+    print("writing", file=sys.stderr, flush=True)
+    time.sleep(60)
+product.ProductWriter.write = slow
+from geocyclegan.cli.main import main
+sys.argv = ["geocyclegan", "infer", "one.tif", "--out", "p.tif"]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
+def test_a_stopped_run_leaves_no_product_and_its_rerun_no_rest(
+    work: Path, number: signal.Signals, code: int
+) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", SLOW_CHILD], cwd=work, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+    assert any("writing" in line for line in child.stderr)
+    child.send_signal(number)
+    assert child.wait(timeout=30) == code
+    assert not (work / "p.tif").exists()
+    left = list(work.glob(".p*"))
+    assert bool(left) == (number == signal.SIGKILL)
+    assert infer("one.tif", "--out", "p.tif").exit_code == 0
+    assert not list(work.glob(".p*"))
 
 
 def test_quiet_says_nothing(work: Path) -> None:

@@ -213,6 +213,8 @@ def test_bands_are_found_by_name_or_taken_by_number(
         translate_scene(str(other), tmp_path / "4", bundle, TranslateOptions())
     with pytest.raises(OptionError, match=r"model wants 2 \(VV, VH\)"):
         translate_scene(str(other), tmp_path / "4", bundle, TranslateOptions(bands=["1"]))
+    with pytest.raises(SceneError, match="--direction b2a"):
+        translate_scene(str(tmp_path / "1"), tmp_path / "4", bundle, TranslateOptions())
     assert not (tmp_path / "4").exists()
 
 
