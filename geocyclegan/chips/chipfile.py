@@ -22,6 +22,7 @@ from geocyclegan.errors import OutputError
 from geocyclegan.files import atomic_write, sha256
 from geocyclegan.raster.bands import SourceBand
 from geocyclegan.raster.grid import Grid
+from geocyclegan.raster.opening import predictor
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def write_chip(
         "transform": grid.transform,
         "nodata": style.nodata,
         "compress": _compression(),
-        "predictor": 3 if np.dtype(style.dtype).kind == "f" else 2,
+        "predictor": predictor(style.dtype),
         "interleave": "band",
         "blockysize": grid.height,
         # Said plainly, or GDAL takes the fourth of four bands for alpha.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,8 @@ def save_statistics(path: Path, statistics: Statistics) -> None:
     }
     with atomic_write(path) as part:
         try:
-            np.savez_compressed(part, allow_pickle=False, **arrays)
+            # No array is an object; older numpys have no allow_pickle here, newer stubs want one.
+            np.savez_compressed(part, **cast(Any, arrays))
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 

@@ -211,7 +211,7 @@ def _cache_bytes(
     generator: Generator,
     options: TranslateOptions,
 ) -> int:
-    """GDAL's block cache: a fixed size, and one row of tiles more where the file needs it.
+    """GDAL's block cache: a fixed size, or one row of tiles where that is more and the file needs it.
 
     A file stored in strips decodes whole rows of the scene for every tile, so that a row of tiles
     must stay in the cache. In a tiled file only the blocks under a halo are decoded twice; a cache
@@ -223,7 +223,8 @@ def _cache_bytes(
             return _CACHE_BYTES
         rows = (options.engine.tile or 512) + 2 * (generator.halo or 0) + block_rows
         row_bytes = scene.grid.width * len(scene.all_bands) * np.dtype(scene.dtype).itemsize
-        return _CACHE_BYTES + min(rows, scene.grid.height) * row_bytes
+        # A quarter more for the blocks of the product that wait to be written.
+        return max(_CACHE_BYTES, min(rows, scene.grid.height) * row_bytes * 5 // 4)
 
 
 def _tags(scene: Scene, bundle: Bundle, direction: Direction) -> dict[str, str]:

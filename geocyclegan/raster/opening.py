@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.env import ensure_env_with_credentials
@@ -36,6 +38,17 @@ HONEST_PNG = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
 SUBDATASET = re.compile(r"^[A-Za-z0-9_]+:.*[:/].+")
 """What a sub-dataset's name looks like: DRIVER:path:variable."""
+
+
+def predictor(dtype: npt.DTypeLike) -> int:
+    """Return the TIFF predictor for a pixel type: 3 for floats, 2 for integers, 1 for none.
+
+    Older libtiffs do not predict 64-bit integers.
+    """
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return 3
+    return 2 if kind.itemsize <= 4 else 1
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from geocyclegan.errors import OutputError
 from geocyclegan.files import fsync_folder, make_folder, publish
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.grid import Grid
+from geocyclegan.raster.opening import predictor
 from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
@@ -179,7 +180,7 @@ class ProductWriter:
                 driver="COG",
                 BLOCKSIZE=BLOCK,
                 COMPRESS="DEFLATE",
-                PREDICTOR="YES",
+                PREDICTOR="NO" if predictor(self.spec.domain.dtype) == 1 else "YES",
                 BIGTIFF="IF_SAFER",
                 OVERVIEW_RESAMPLING="AVERAGE",
                 NUM_THREADS="ALL_CPUS",
