@@ -211,7 +211,7 @@ def _cache_bytes(
     generator: Generator,
     options: TranslateOptions,
 ) -> int:
-    """GDAL's block cache: a fixed size, or one row of tiles where that is more and the file needs it.
+    """GDAL's block cache: a fixed size, or one row of tiles where the file needs more.
 
     A file stored in strips decodes whole rows of the scene for every tile, so that a row of tiles
     must stay in the cache. In a tiled file only the blocks under a halo are decoded twice; a cache
