@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 # Small enough for two CPU cores, long enough to see fields, water and hills come out.
 CHIP_SIZE, CHIP_STRIDE = 128, 64
-STEPS = 500
+STEPS = 400
 TRAINING: dict[str, Any] = {
     "generator": "resnet6",
     "width": 16,
     "crop": 128,
     "pool": 50,
-    "panel_every": 250,
-    "val_every": 250,
-    "save_every": 250,
+    "panel_every": 200,
+    "val_every": 200,
+    "save_every": 200,
 }
 
 
