@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from geocyclegan import __version__
 from geocyclegan.bundle import Bundle, Direction
 from geocyclegan.errors import OptionError, OutputError, SceneError
 from geocyclegan.files import output_lock
-from geocyclegan.inference.engine import EngineOptions, TileEngine
+from geocyclegan.inference.engine import EngineOptions, Output, TileEngine
+from geocyclegan.inference.statistics import NormStats, resolve_mode
+from geocyclegan.inference.threads import BackgroundWriter
 from geocyclegan.models.generator import Generator
 from geocyclegan.progress import Progress
 from geocyclegan.raster.bands import bands_for
@@ -43,13 +45,15 @@ class TranslateOptions:
         bands: bands of the scene to take, in the model's order; None chooses by name.
         overwrite: replace a product that exists.
         device: where to run.
-        engine: how to cut.
+        norm_stats: whose statistics to normalise with; "auto": as the model was trained.
+        engine: how to cut; its `statistics.mode` follows from `norm_stats`.
     """
 
     direction: Direction = "a2b"
     bands: Sequence[str] | None = None
     overwrite: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    norm_stats: NormStats = "auto"
     engine: EngineOptions = field(default_factory=EngineOptions)
 
 
@@ -108,7 +112,7 @@ def write_product(
         OutputError: the product cannot be written.
     """
     source, target = bundle.source(options.direction), bundle.target(options.direction)
-    engine = TileEngine(generator, source, target, options.device, options.engine)
+    engine = _engine(generator, bundle, options)
     height, width = scene.grid.shape
     spec = ProductSpec(
         grid=scene.grid,
@@ -121,14 +125,38 @@ def write_product(
         ProductWriter(out, spec) as product,
         Progress(engine.count(height, width), f"infer {scene.name}", "tile") as progress,
     ):
-        for piece, tiles in engine.run(adapted, height, width):
+
+        def write(output: Output) -> None:
+            piece = engine.finish(output)
             product.write(piece.window, piece.pixels, piece.valid)
-            progress.update(tiles)
+
+        with BackgroundWriter(write) as writer:
+            for output in engine.outputs(adapted, height, width):
+                writer.put(output)
+                progress.update(output.tiles)
         if not product.valid_pixels:
             raise SceneError(
                 f"{scene.path}: no valid pixel in it (all nodata, masked or not finite), so there"
                 " is nothing to translate"
             )
+
+
+def _engine(generator: Generator, bundle: Bundle, options: TranslateOptions) -> TileEngine:
+    """The engine of a scene, in the statistics mode that the model asks for."""
+    cut, trained, mode = options.engine, None, options.norm_stats
+    if isinstance(generator, Generator):
+        trained = bundle.statistics(options.direction)
+        mode = resolve_mode(
+            options.norm_stats,
+            generator,
+            pool=str(bundle.normalization.get("pool", "crop")),
+            has_statistics=trained is not None,
+            model=str(bundle.folder),
+        )
+        log.info("statistics of the norm layers: %s", mode)
+    cut = replace(cut, statistics=replace(cut.statistics, mode=mode))
+    source, target = bundle.source(options.direction), bundle.target(options.direction)
+    return TileEngine(generator, source, target, options.device, cut, trained)
 
 
 class _Adapted:

@@ -142,6 +142,10 @@ class CellStatistics:
         """Set a row of cells: means and variances (columns, channels)."""
         self._rows[row] = mean.float(), var.float()
 
+    def row(self, row: int) -> tuple[Tensor, Tensor]:
+        """Return means and variances of a row of cells (columns, channels)."""
+        return self._rows[row]
+
     def drop_before(self, row: int) -> None:
         """Forget the rows above one."""
         for old in [known for known in self._rows if known < row]:
