@@ -8,8 +8,7 @@ the scene is cut. Training and inference should share the regime, which is what 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,11 +19,9 @@ from geocyclegan.inference.levels import Read, SceneLevels, to_tensors
 from geocyclegan.inference.threads import prefetch
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.moments import Moments
-from geocyclegan.models.passes import Patch, activation_bytes, lockstep, sweep
+from geocyclegan.models.passes import Patch, pooled_statistics
 from geocyclegan.progress import Progress
 from geocyclegan.raster.windows import CellGrid, TilePlan, Window, round_up
-
-log = logging.getLogger(__name__)
 
 NormStats = Literal["auto", "frozen", "sample", "exact", "dense", "tile"]
 NORM_STATS: tuple[NormStats, ...] = get_args(NormStats)
@@ -173,23 +170,19 @@ def _freeze(
     generator.thaw()
     count = min(most, len(jobs))
     read = jobs[0][0]
-    needed = count * read.height * read.width * activation_bytes(generator)
     passes = len(generator.norm_layers())
 
     def patches() -> Iterator[Patch]:
         return _patches(levels, jobs, device, most)
 
     with Progress(count * passes, "statistics", "tile") as progress:
-        done: Callable[[], None] = progress.update
-        if needed <= options.memory:
-            lockstep(generator, patches(), done)
-        else:
-            log.info(
-                "statistics of %d tiles side by side would take %.1f GB, more than the %.1f GB of"
-                " --stats-memory: %d passes over them instead",
-                *(count, needed / 1e9, options.memory / 1e9, passes),
-            )
-            sweep(generator, patches, done)
+        pooled_statistics(
+            generator,
+            patches,
+            pixels=count * read.height * read.width,
+            memory=options.memory,
+            done=progress.update,
+        )
 
 
 def _patches(

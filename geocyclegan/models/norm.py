@@ -155,7 +155,10 @@ class SceneNorm2d(nn.Module):
         dtype = torch.promote_types(x.dtype, torch.float32)
         if self._mean is None or self._var is None:
             raise ValueError("mode 'frozen' without statistics; call freeze first")
-        mean, var = self._mean.to(x.device, dtype), self._var.to(x.device, dtype)
+        if self._mean.device != x.device:
+            # Once, not at every call: a copy to a GPU waits for all that it has to do.
+            self._mean, self._var = self._mean.to(x.device), self._var.to(x.device)
+        mean, var = self._mean.to(dtype), self._var.to(dtype)
         # One pass over the features, and half precision comes in and goes out as it is.
         out = F.batch_norm(x, mean, var, training=False, eps=self.eps)
         return out if valid is None else out * (valid > 0)

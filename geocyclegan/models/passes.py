@@ -9,6 +9,7 @@ one. Patches that are normalised each for itself must never be merged: iterating
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from geocyclegan.models.generator import Generator
 from geocyclegan.models.layers import Step, advance
 from geocyclegan.models.moments import Moments
 from geocyclegan.models.norm import Core, SceneNorm2d
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,40 @@ class _Walk:
 
     def advance(self, step: Step) -> None:
         self.x = advance(step, self.x, self.stack, self.weights)
+
+
+def pooled_statistics(
+    generator: Generator,
+    patches: Callable[[], Iterable[Patch]],
+    *,
+    pixels: int,
+    memory: int,
+    done: Callable[[], None] = lambda: None,
+) -> list[Moments]:
+    """Find and freeze the statistics of all patches together: in lockstep if memory allows.
+
+    Args:
+        generator: in eval mode; its norm layers are left frozen.
+        patches: gives the same patches each time it is called.
+        pixels: of all patches together, context included.
+        memory: bytes that activations may take.
+        done: called for each patch at each norm layer.
+
+    Returns:
+        The statistics of each norm layer, in order.
+
+    Raises:
+        ValueError: there is no patch, or one does not fit the generator.
+    """
+    needed = pixels * activation_bytes(generator)
+    if needed <= memory:
+        return lockstep(generator, patches(), done)
+    log.info(
+        "statistics of all patches side by side would take %.2f GB, %.2f GB are allowed: %d sweeps"
+        " over them instead",
+        *(needed / 1e9, memory / 1e9, len(generator.norm_layers())),
+    )
+    return sweep(generator, patches, done)
 
 
 def lockstep(
