@@ -60,8 +60,9 @@ class DenseStatistics:
         """Yield the tiles in their order, each after the cells that it needs."""
         known = 0
         for tile in tiles:
-            stop = self._map.rows_around(tile.read.row, tile.read.row_stop).stop
-            for row in range(known, stop):
+            needed = self._map.rows_around(tile.read.row, tile.read.row_stop)
+            stop = needed.stop
+            for row in range(max(known, needed.start), stop):
                 for col in range(len(self._grid.cols)):
                     last = col == len(self._grid.cols) - 1
                     yield Cell(row, self._grid.window(row, col), last)

@@ -7,9 +7,10 @@ ahead of the one that is being translated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -120,6 +121,9 @@ class TileEngine:
         device: where the generator is.
         options: how to cut, and whose statistics to use.
         trained: statistics of the training set, for mode "frozen".
+
+    Attributes:
+        options: how to cut, and whose statistics to use.
     """
 
     def __init__(
@@ -133,7 +137,7 @@ class TileEngine:
     ) -> None:
         self._generator, self._device = generator, device
         self._source, self._target = source, target
-        self._options, self._trained = options, trained
+        self.options, self._trained = options, trained
         cuda = device.type == "cuda"
         self._batch = options.batch or (_BATCH_CUDA if cuda else 1)
         self._dense: DenseStatistics | None = None
@@ -141,8 +145,8 @@ class TileEngine:
     def core_size(self, height: int, width: int) -> int:
         """Pixels per side of the tiles that a scene of this shape is cut into."""
         stride = self._generator.stride
-        if self._options.tile is not None:
-            return round_up(self._options.tile, stride)
+        if self.options.tile is not None:
+            return round_up(self.options.tile, stride)
         if height * width <= _UNTILED_PIXELS:
             return round_up(max(height, width), stride)
         default = _TILE_CUDA if self._device.type == "cuda" else _TILE_CPU
@@ -165,7 +169,7 @@ class TileEngine:
             halo=self._generator.halo or 0,
             stride=self._generator.stride,
             min_size=self._generator.min_size,
-            shift=self._options.shift,
+            shift=self.options.shift,
         )
 
     def run(self, scene: Source, height: int, width: int) -> Iterator[tuple[Piece, int]]:
@@ -188,31 +192,39 @@ class TileEngine:
         pixels = self._target.to_pixels(output.levels, output.valid)
         return Piece(output.window, pixels, output.valid)
 
-    def outputs(self, scene: Source, height: int, width: int) -> Iterator[Output]:
+    def outputs(
+        self, scene: Source, height: int, width: int, done: Collection[Window] = ()
+    ) -> Iterator[Output]:
         """Translate a scene to levels; see `run`.
 
+        Args:
+            scene: gives pixels and masks; read from a background thread.
+            height: rows of the scene.
+            width: columns of the scene.
+            done: windows of outputs that an earlier run gave; they are left out.
+
         Yields:
-            Outputs that partition the scene.
+            Outputs that, with those left out, partition the scene.
         """
         levels = SceneLevels(scene, self._source, height, width)
         self._prepare(levels)
         if self._generator.halo is None:
-            yield from self._blended(levels)
+            yield from self._blended(levels, done)
         else:
-            yield from self._tiled(levels)
+            yield from self._tiled(levels, done)
 
     @property
     def _mode(self) -> str:
         generator = self._generator
         has_norms = isinstance(generator, Generator) and generator.norm_layers()
-        return self._options.statistics.mode if has_norms else "tile"
+        return self.options.statistics.mode if has_norms else "tile"
 
     def _grid(self, height: int, width: int) -> CellGrid:
         generator = self._generator
         return CellGrid.plan(
             height,
             width,
-            size=self._options.window,
+            size=self.options.window,
             stride=generator.stride,
             min_size=generator.min_size,
         )
@@ -224,7 +236,7 @@ class TileEngine:
         if not isinstance(generator, Generator):
             return
         shape = levels.height, levels.width
-        statistics = self._options.statistics
+        statistics = self.options.statistics
         generator.thaw()
         if mode == "frozen":
             freeze_given(generator, self._trained)
@@ -240,11 +252,11 @@ class TileEngine:
                 # A batch of tiles is no batch of crops: each tile has its own statistics.
                 norm.mode = "instance" if norm.pool == "crop" else "collect"
 
-    def _tiled(self, levels: SceneLevels) -> Iterator[Output]:
+    def _tiled(self, levels: SceneLevels, done: Collection[Window]) -> Iterator[Output]:
         plan = self.plan(levels.height, levels.width)
-        jobs: Iterator[Cell | Tile] = iter(plan)
+        jobs: Iterator[Cell | Tile] = (tile for tile in plan if tile.core not in done)
         if self._dense is not None:
-            jobs = self._dense.schedule(plan)
+            jobs = self._dense.schedule(tile for tile in plan if tile.core not in done)
 
         def load(job: Cell | Tile) -> Read:
             return levels.read(job.read)
@@ -294,13 +306,13 @@ class TileEngine:
 
     def _blend_starts(self, height: int, width: int) -> tuple[list[int], list[int], int]:
         size = round_up(
-            max(self._options.tile or self._options.window, self._generator.min_size),
+            max(self.options.tile or self.options.window, self._generator.min_size),
             self._generator.stride,
         )
         step = max(size // 2, 1)
         return starts(height, size, step), starts(width, size, step), size
 
-    def _blended(self, levels: SceneLevels) -> Iterator[Output]:
+    def _blended(self, levels: SceneLevels, done: Collection[Window]) -> Iterator[Output]:
         """Fixed windows, half overlapping, whose weights sum to one at every pixel."""
         height, width = levels.height, levels.width
         rows, cols, size = self._blend_starts(height, width)
@@ -309,9 +321,16 @@ class TileEngine:
         col_weights = blend_weights(width, cols, size, overlap)
         sums = np.zeros((self._target.count, size, width + size), np.float32)
         masks = np.zeros((size, width), np.bool_)
+        parts = [Window(row, 0, stop - row, width) for row, stop in pairwise([*rows, height])]
+        missing = [row for row, part in enumerate(parts) if part not in done]
+        if not missing:
+            return
+        # What overlaps the first row that is missing is run again, for its share in the sum.
+        first = next(i for i, row in enumerate(rows) if row + size > rows[missing[0]])
         windows = (
             (i, j, Window(rows[i], cols[j], size, size))
-            for i, j in np.ndindex(len(rows), len(cols))
+            for i in range(first, len(rows))
+            for j in range(len(cols))
         )
         with closing(prefetch(windows, lambda job: levels.read(job[2]))) as reads:
             for (i, j, window), read in reads:
@@ -324,10 +343,10 @@ class TileEngine:
                     sums[:, :, col : col + size] += (output * weight).astype(np.float32)
                 if j + 1 < len(cols):
                     continue
-                stop = rows[i + 1] if i + 1 < len(rows) else height
-                done = stop - rows[i]
-                part = Window(rows[i], 0, done, width)
-                yield Output(part, sums[:, :done, :width].copy(), masks[:done].copy(), len(cols))
+                ready = parts[i].height
+                if parts[i] not in done:
+                    levels_out, valid_out = sums[:, :ready, :width].copy(), masks[:ready].copy()
+                    yield Output(parts[i], levels_out, valid_out, len(cols))
                 # What the next row of windows adds to moves up.
-                sums[:, : size - done] = sums[:, done:].copy()
-                sums[:, size - done :] = 0.0
+                sums[:, : size - ready] = sums[:, ready:].copy()
+                sums[:, size - ready :] = 0.0

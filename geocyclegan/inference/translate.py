@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from geocyclegan.bundle import Bundle, Direction
 from geocyclegan.errors import OptionError, OutputError, SceneError
 from geocyclegan.files import output_lock
 from geocyclegan.inference.engine import EngineOptions, Output, TileEngine
+from geocyclegan.inference.resume import KeptPieces
 from geocyclegan.inference.statistics import NormStats, resolve_mode
 from geocyclegan.inference.threads import BackgroundWriter
 from geocyclegan.models.generator import Generator
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 _CACHE_BYTES = 64 << 20
 # Resolutions that differ by more than this make features of another size than those learned.
 _GSD_TOLERANCE = 0.1
+# A run of fewer tiles is over too soon for keeping its tiles to pay.
+_KEPT_FROM_TILES = 16
 
 
 @dataclass(frozen=True)
@@ -120,25 +123,76 @@ def write_product(
         tags=_tags(scene, bundle, options.direction),
         masked=scene.may_have_invalid,
     )
-    adapted = _Adapted(scene, source)
+    tiles = engine.count(height, width)
+    kept = KeptPieces(
+        out, _job(scene, bundle, engine.options, options), active=tiles >= _KEPT_FROM_TILES
+    )
+    try:
+        with ProductWriter(out, spec) as product:
+            _translate_into(product, engine, _Adapted(scene, source), kept, scene)
+    except SceneError:
+        # The next run would fail as well: nothing is left behind.
+        kept.discard()
+        raise
+    kept.discard()
+
+
+def _translate_into(
+    product: ProductWriter,
+    engine: TileEngine,
+    adapted: _Adapted,
+    kept: KeptPieces,
+    scene: Scene,
+) -> None:
+    height, width = scene.grid.shape
+    done = set()
+    for piece in kept.load():
+        product.write(piece.window, piece.pixels, piece.valid)
+        done.add(piece.window)
+    if done:
+        log.warning(
+            "%s: goes on where an interrupted run stopped, with %d finished parts",
+            *(product.final, len(done)),
+        )
+
+    def write(output: Output) -> None:
+        piece = engine.finish(output)
+        product.write(piece.window, piece.pixels, piece.valid)
+        kept.keep(piece)
+
+    total = engine.count(height, width)
     with (
-        ProductWriter(out, spec) as product,
-        Progress(engine.count(height, width), f"infer {scene.name}", "tile") as progress,
+        Progress(total, f"infer {scene.name}", "tile", done=len(done)) as progress,
+        BackgroundWriter(write) as writer,
     ):
+        for output in engine.outputs(adapted, height, width, done):
+            writer.put(output)
+            progress.update(output.tiles)
+    if not product.valid_pixels:
+        raise SceneError(
+            f"{scene.path}: no valid pixel in it (all nodata, masked or not finite), so there"
+            " is nothing to translate"
+        )
 
-        def write(output: Output) -> None:
-            piece = engine.finish(output)
-            product.write(piece.window, piece.pixels, piece.valid)
 
-        with BackgroundWriter(write) as writer:
-            for output in engine.outputs(adapted, height, width):
-                writer.put(output)
-                progress.update(output.tiles)
-        if not product.valid_pixels:
-            raise SceneError(
-                f"{scene.path}: no valid pixel in it (all nodata, masked or not finite), so there"
-                " is nothing to translate"
-            )
+def _job(
+    scene: Scene, bundle: Bundle, cut: EngineOptions, options: TranslateOptions
+) -> dict[str, Any]:
+    """All that the pixels of a product depend on."""
+    file = Path(scene.path)
+    stat = file.stat() if file.is_file() else None
+    return {
+        "geocyclegan": __version__,
+        "torch": str(torch.__version__),
+        "device": options.device.type,
+        "model": bundle.weights_sha256,
+        "direction": options.direction,
+        "scene": str(file.resolve()) if stat else scene.path,
+        "changed": [stat.st_size, stat.st_mtime_ns] if stat else None,
+        "shape": list(scene.grid.shape),
+        "bands": [band.index for band in scene.bands],
+        "cut": asdict(cut),
+    }
 
 
 def _engine(generator: Generator, bundle: Bundle, options: TranslateOptions) -> TileEngine:
