@@ -110,13 +110,18 @@ class Bundle:
             raise BundleError(f"{self.folder}: the model cannot be loaded ({line})") from error
         return network.to(device).eval().requires_grad_(False)
 
+    @property
+    def has_statistics(self) -> bool:
+        """Whether it records statistics of the training set, for frozen norm layers."""
+        return bool(self.normalization.get("statistics"))
+
     def statistics(self, direction: Direction) -> list[Moments] | None:
         """Statistics of the training set at each norm layer of a generator; None: not recorded.
 
         Raises:
             BundleError: the weights are damaged.
         """
-        if not self.normalization.get("statistics"):
+        if not self.has_statistics:
             return None
         state = self._tensors(f"{_STATISTICS}.{direction}.")
         try:

@@ -53,7 +53,9 @@ class DenseStatistics:
         self._map = CellMap(*grid.centres())
         self._norms = generator.norm_layers()
         self._layers = [CellStatistics(self._map) for _ in self._norms]
-        self._row: list[Read] = []
+        self._pending: list[tuple[int, Read]] = []
+        self._counts: list[float] = []
+        self._found: list[tuple[list[int], list[Moments]]] = []
         self._spread()
 
     def schedule(self, tiles: Iterable[Tile]) -> Iterator[Cell | Tile]:
@@ -70,11 +72,15 @@ class DenseStatistics:
             yield tile
 
     def add(self, cell: Cell, read: Read) -> None:
-        """Take the next cell of a row; the last one has the row measured."""
-        self._row.append(read)
+        """Take the next cell of a row; the last one completes the row."""
+        count = float(read[1].sum())
+        if count:
+            self._pending.append((len(self._counts), read))
+        self._counts.append(count)
+        if len(self._pending) == self._batch or (cell.last and self._pending):
+            self._measure()
         if cell.last:
-            self._measure(cell.row)
-            self._row = []
+            self._complete(cell.row)
 
     def __call__(self, x: Tensor, valid: Tensor | None, windows: Sequence[Window]) -> Tensor:
         """Translate windows.
@@ -93,30 +99,29 @@ class DenseStatistics:
         self._map.clear_blocks()
         return out
 
-    def _measure(self, row: int) -> None:
-        """Run a row of cells, each by itself; a cell without a valid pixel is not run."""
-        seen = [i for i, (_, valid) in enumerate(self._row) if valid.any()]
-        counts = torch.tensor([float(valid.sum()) for _, valid in self._row])
-        self._map.put(row, counts)
+    def _measure(self) -> None:
+        """Run the pending cells, each normalised by itself."""
         for norm in self._norms:
             norm.mode = "collect"
-        parts: list[list[Moments]] = [[] for _ in self._norms]
-        for start in range(0, len(seen), self._batch):
-            reads = [self._row[i] for i in seen[start : start + self._batch]]
-            x, mask = to_tensors(reads, self._device)
-            with torch.inference_mode():
-                self._generator(x, mask)
-            for part, norm in zip(parts, self._norms, strict=True):
-                if norm.collected is not None:
-                    part.append(norm.collected)
-        for layer, norm, part in zip(self._layers, self._norms, parts, strict=True):
-            mean = torch.zeros(len(self._row), norm.channels, device=self._device)
-            var = torch.zeros_like(mean)
-            if part:
-                found = Moments.cat(part)
-                mean[seen], var[seen] = found.mean.float(), found.var.float()
-            layer.put(row, mean, var)
+        x, mask = to_tensors([read for _, read in self._pending], self._device)
+        with torch.inference_mode():
+            self._generator(x, mask)
+        collected = [norm.collected for norm in self._norms if norm.collected is not None]
+        self._found.append(([col for col, _ in self._pending], collected))
+        self._pending = []
         self._spread()
+
+    def _complete(self, row: int) -> None:
+        """Hand a row over to the layers; a cell without a valid pixel has no say."""
+        self._map.put(row, torch.tensor(self._counts))
+        for index, (norm, layer) in enumerate(zip(self._norms, self._layers, strict=True)):
+            mean = torch.zeros(len(self._counts), norm.channels, device=self._device)
+            var = torch.zeros_like(mean)
+            for cols, collected in self._found:
+                mean[cols] = collected[index].mean.float()
+                var[cols] = collected[index].var.float()
+            layer.put(row, mean, var)
+        self._counts, self._found = [], []
 
     def _spread(self) -> None:
         for norm, layer in zip(self._norms, self._layers, strict=True):

@@ -9,6 +9,7 @@ the scene is cut. Training and inference should share the regime, which is what 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -195,17 +196,16 @@ def _patches(
         return levels.read(job[0])
 
     found = 0
-    reads = prefetch(jobs, load)
-    for (window, own), (values, valid) in reads:
-        core = own.slices_in(window)
-        if not valid[core].any():
-            continue
-        x, mask = to_tensors([(values, valid)], device)
-        yield Patch(x, mask, core)
-        found += 1
-        if found == most:
-            reads.close()
-            return
+    with closing(prefetch(jobs, load)) as reads:
+        for (window, own), (values, valid) in reads:
+            core = own.slices_in(window)
+            if not valid[core].any():
+                continue
+            x, mask = to_tensors([(values, valid)], device)
+            yield Patch(x, mask, core)
+            found += 1
+            if found == most:
+                return
     if not found:
         # Nothing to translate either; one patch of nodata leaves the layers in a defined state.
         window, own = jobs[0]

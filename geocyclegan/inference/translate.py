@@ -120,7 +120,7 @@ def write_product(
     spec = ProductSpec(
         grid=scene.grid,
         domain=target,
-        tags=_tags(scene, bundle, options.direction),
+        tags=_tags(scene, bundle, options.direction, engine.options.statistics.mode),
         masked=scene.may_have_invalid,
     )
     tiles = engine.count(height, width)
@@ -199,15 +199,15 @@ def _engine(generator: Generator, bundle: Bundle, options: TranslateOptions) -> 
     """The engine of a scene, in the statistics mode that the model asks for."""
     cut, trained, mode = options.engine, None, options.norm_stats
     if isinstance(generator, Generator):
-        trained = bundle.statistics(options.direction)
         mode = resolve_mode(
             options.norm_stats,
             generator,
             pool=str(bundle.normalization.get("pool", "crop")),
-            has_statistics=trained is not None,
+            has_statistics=bundle.has_statistics,
             model=str(bundle.folder),
         )
         log.info("statistics of the norm layers: %s", mode)
+        trained = bundle.statistics(options.direction) if mode == "frozen" else None
     cut = replace(cut, statistics=replace(cut.statistics, mode=mode))
     source, target = bundle.source(options.direction), bundle.target(options.direction)
     return TileEngine(generator, source, target, options.device, cut, trained)
@@ -231,7 +231,9 @@ class _Adapted:
             self._factors.append((ours[0] / theirs[0], (ours[1] - theirs[1]) / theirs[0]))
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        pixels, valid = self._scene.read(window)
+        # GDAL's options hold for a thread, and this is the reader's.
+        with gdal_env():
+            pixels, valid = self._scene.read(window)
         if all(factor == (1.0, 0.0) for factor in self._factors):
             return pixels, valid
         gains, offsets = np.array(self._factors, np.float64).T[:, :, None, None]
@@ -298,7 +300,7 @@ def _cache_bytes(
         return _CACHE_BYTES + min(rows, scene.grid.height) * row_bytes
 
 
-def _tags(scene: Scene, bundle: Bundle, direction: Direction) -> dict[str, str]:
+def _tags(scene: Scene, bundle: Bundle, direction: Direction, mode: str) -> dict[str, str]:
     return {
         "AREA_OR_POINT": "Area",
         "SYNTHETIC": "YES",
@@ -306,6 +308,7 @@ def _tags(scene: Scene, bundle: Bundle, direction: Direction) -> dict[str, str]:
         "GEOCYCLEGAN_MODEL_SHA256": bundle.weights_sha256,
         "GEOCYCLEGAN_METHOD": bundle.method,
         "GEOCYCLEGAN_DIRECTION": direction,
+        "GEOCYCLEGAN_NORM_STATS": mode,
         "GEOCYCLEGAN_SOURCE": Path(scene.path).name,
         "GEOCYCLEGAN_SOURCE_BANDS": ",".join(band.label for band in scene.bands),
     }
