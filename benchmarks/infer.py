@@ -1,119 +1,36 @@
-"""Peak memory of inference against the size of the scene.
+"""What inference promises, measured: no seams, no lost time, constant memory.
 
-Each scene is translated in a process of its own, whose peak resident set is the figure. The
-generator is tiny, so that reading, tiling and writing dominate.
+    python benchmarks/infer.py seams            # TIE and seam z of every mode on real scenes
+    python benchmarks/infer.py speed            # megapixels per second against the bare generator
+    python benchmarks/infer.py memory           # peak memory against the size of the scene
 
-    python benchmarks/infer.py --sizes 5000,20000 --layout tiled,striped
+Scenes for `seams` are those of the package, and of ../shared/data where that is. Without --model
+the generator has random weights: seams come from the cut, not from what was learned. Each
+subcommand has --help.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
-
-BANDS_IN, BANDS_OUT = 2, 3
-
-
-def make_scene(path: Path, size: int, layout: str) -> None:
-    """Write a synthetic scene of `size` x `size` px, two 16-bit bands, window by window."""
-    import numpy as np
-    import rasterio
-    from affine import Affine
-    from rasterio.windows import Window
-
-    tiles = {"tiled": True, "blockxsize": 512, "blockysize": 512} if layout == "tiled" else {}
-    rng = np.random.default_rng(0)
-    texture = rng.gamma(2.0, 400.0, (BANDS_IN, 512, size)).astype(np.uint16)
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=size,
-        width=size,
-        count=BANDS_IN,
-        dtype="uint16",
-        crs="EPSG:32630",
-        transform=Affine(10, 0, 5e5, 0, -10, 4e6),
-        compress="LZW",
-        **tiles,
-    ) as dataset:
-        for row in range(0, size, 512):
-            rows = min(512, size - row)
-            shifted = np.roll(texture, row, axis=2)[:, :rows]
-            dataset.write(shifted, window=Window(0, row, size, rows))
-
-
-def translate(scene_path: Path, out: Path, tile: int) -> None:
-    """Translate a scene with a tiny generator and print the peak memory as JSON (in a child)."""
-    import torch
-
-    from geocyclegan.bundle import Bundle
-    from geocyclegan.inference.engine import EngineOptions
-    from geocyclegan.inference.translate import TranslateOptions, translate_open_scene
-    from geocyclegan.models.resnet import ResNetGenerator
-    from geocyclegan.raster.domain import BandInfo, Domain
-    from geocyclegan.raster.radiometry import BandScaling
-
-    torch.manual_seed(0)
-    band = BandInfo(BandScaling("linear", (0.0, 4000.0), (-1.0, 1.0)))
-    source = Domain((band,) * BANDS_IN, "uint16", None, 10.0)
-    target = Domain((band,) * BANDS_OUT, "uint8", None, 10.0)
-    network = ResNetGenerator(BANDS_IN, BANDS_OUT, width=2, blocks=1).eval()
-    bundle = Bundle(
-        folder=Path(),
-        method="benchmark",
-        generators={},
-        domains={"a": source, "b": target},
-        normalization={},
-        tile=tile,
-        training={},
-        weights_sha256="",
-        created_by="benchmark",
-    )
-    options = TranslateOptions(engine=EngineOptions(tile=tile))
-    started = time.perf_counter()
-    translate_open_scene(str(scene_path), out, bundle, network, options)
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"peak_mib": peak, "seconds": seconds}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", default="5000,20000", help="pixels per side")
-    parser.add_argument("--layout", default="tiled,striped", help="how the scene is stored")
-    parser.add_argument("--tile", type=int, default=512)
-    parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from benchmarks import infer_memory, infer_seams, infer_speed
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="seams|speed|memory")
+    for name, module in (("seams", infer_seams), ("speed", infer_speed), ("memory", infer_memory)):
+        described = module.__doc__ or ""
+        command = commands.add_parser(name, help=described.splitlines()[0], description=described)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
     args = parser.parse_args()
-    if args.child:
-        scene, out = args.child
-        translate(scene, out, args.tile)
-        return
-    print(f"{'layout':8} {'side px':>8} {'peak MiB':>9} {'against smallest':>17} {'MP/s':>6}")
-    for layout in args.layout.split(","):
-        first = 0.0
-        for size in (int(text) for text in args.sizes.split(",")):
-            with tempfile.TemporaryDirectory() as folder:
-                scene, out = Path(folder) / "scene.tif", Path(folder) / "product.tif"
-                make_scene(scene, size, layout)
-                command = [sys.executable, __file__, "--tile", str(args.tile), "--child"]
-                done = subprocess.run(
-                    [*command, str(scene), str(out)], check=True, capture_output=True, text=True
-                )
-            figures = json.loads(done.stdout.splitlines()[-1])
-            first = first or figures["peak_mib"]
-            print(
-                f"{layout:8} {size:8} {figures['peak_mib']:9.0f}"
-                f" {figures['peak_mib'] / first - 1:+17.1%}"
-                f" {size * size / 1e6 / figures['seconds']:6.1f}",
-                flush=True,
-            )
+    args.run(args)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 `model.json` says what the model is: method, networks and their arguments, bands and radiometry of
 both domains, tile and halo, normalisation, provenance. `model.safetensors` holds the weights of the
-generators. Nothing is unpickled, architectures come from the registry by name, and the weights are
-checked against the SHA-256 in `model.json` before they are used.
+generators, and of each norm layer the statistics of the training set. Nothing is unpickled,
+architectures come from the registry by name, and the weights are checked against the SHA-256 in
+`model.json` before they are used.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from geocyclegan import __version__
-from geocyclegan.errors import BundleError, GeoCycleGANError, NotFoundError, OutputError
+from geocyclegan.errors import BundleError, NotFoundError, OptionError, OutputError
 from geocyclegan.files import fsync_folder, make_folder, sha256, write_json
 from geocyclegan.models.generator import Generator
+from geocyclegan.models.moments import Moments
 from geocyclegan.models.registry import build_generator
 from geocyclegan.raster.domain import Domain
 
@@ -33,6 +35,7 @@ DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
 _FORMAT = "geocyclegan-bundle"
 _FORMAT_VERSION = 1
 _JSON, _WEIGHTS = "model.json", "model.safetensors"
+_STATISTICS, _MOMENTS = "statistics", ("count", "mean", "var")
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class Bundle:
         method: what trained it.
         generators: by direction; a one-sided method has one only.
         domains: "a" and "b".
-        normalization: regime of the norm layers: kind and pool.
+        normalization: regime of the norm layers: "kind"; "pool": what shared statistics in
+            training, "crop" or "scene"; "statistics": how many crops those in the weights are of.
         tile: side in px of the windows that it was trained on.
         training: provenance: options, steps, source scenes.
         weights_sha256: hash of the weights file.
@@ -98,23 +102,51 @@ class Bundle:
             raise BundleError(
                 f"{self.folder}: the model translates {known} only; choose that --direction"
             )
-        path = self.folder / _WEIGHTS
-        if sha256(path) != self.weights_sha256:
-            raise BundleError(
-                f"{path}: the weights are damaged (their SHA-256 is not the one in {_JSON});"
-                " copy the bundle again, or train --resume to write it anew"
-            )
         try:
             network = build_generator(spec.name, **spec.args)
-            state = load_file(path)
-            prefix = f"{direction}."
-            network.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            )
-        except (GeoCycleGANError, SafetensorError, RuntimeError, OSError) as error:
+            network.load_state_dict(self._tensors(f"{direction}."))
+        except (OptionError, RuntimeError) as error:
             line = str(error).strip().splitlines()[0]
             raise BundleError(f"{self.folder}: the model cannot be loaded ({line})") from error
         return network.to(device).eval().requires_grad_(False)
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether it records statistics of the training set, for frozen norm layers."""
+        return bool(self.normalization.get("statistics"))
+
+    def statistics(self, direction: Direction) -> list[Moments] | None:
+        """Statistics of the training set at each norm layer of a generator; None: not recorded.
+
+        Raises:
+            BundleError: the weights are damaged.
+        """
+        if not self.has_statistics:
+            return None
+        state = self._tensors(f"{_STATISTICS}.{direction}.")
+        try:
+            return [
+                Moments.of_variance(*(state[f"{layer}.{name}"] for name in _MOMENTS))
+                for layer in range(len(state) // len(_MOMENTS))
+            ] or None
+        except KeyError as error:
+            raise BundleError(f"{self.folder}: statistics {error} are missing") from error
+
+    def _tensors(self, prefix: str) -> dict[str, torch.Tensor]:
+        """Tensors of the weights file whose names begin with a prefix, without it."""
+        path = self.folder / _WEIGHTS
+        try:
+            if sha256(path) != self.weights_sha256:
+                raise BundleError(
+                    f"{path}: the weights are damaged (their SHA-256 is not the one in {_JSON});"
+                    " copy the bundle again, or train --resume to write it anew"
+                )
+            with safe_open(path, framework="pt") as file:
+                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+                return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+        except (SafetensorError, OSError) as error:
+            line = str(error).strip().splitlines()[0]
+            raise BundleError(f"{self.folder}: the model cannot be loaded ({line})") from error
 
 
 def save_bundle(
@@ -126,6 +158,7 @@ def save_bundle(
     tile: int,
     training: Mapping[str, Any],
     normalization: Mapping[str, Any] | None = None,
+    statistics: Mapping[Direction, Sequence[Moments]] | None = None,
 ) -> Path:
     """Write a bundle; an older one in its place is replaced only when the new one is whole.
 
@@ -137,6 +170,7 @@ def save_bundle(
         tile: side in px of the windows that it was trained on.
         training: JSON provenance: options, steps, source scenes.
         normalization: regime of the norm layers; the default is per-crop instance norm.
+        statistics: of the training set at each norm layer, by direction.
 
     Returns:
         The folder.
@@ -154,6 +188,12 @@ def save_bundle(
         for direction, (_, network) in generators.items()
         for name, value in network.state_dict().items()
     }
+    for direction, layers in (statistics or {}).items():
+        for index, layer in enumerate(layers):
+            values = (layer.count[0], layer.mean[0], layer.var[0])
+            for name, value in zip(_MOMENTS, values, strict=True):
+                key = f"{_STATISTICS}.{direction}.{index}.{name}"
+                state[key] = value.detach().cpu().contiguous()
     try:
         save_file(state, part / _WEIGHTS)
         document = {

@@ -11,6 +11,7 @@ import torch
 
 from geocyclegan.bundle import load_bundle, newest_bundle, save_bundle
 from geocyclegan.errors import BundleError, NotFoundError
+from geocyclegan.models.passes import Patch, lockstep
 from geocyclegan.models.registry import build_generator
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
@@ -50,6 +51,39 @@ def test_round_trip(tmp_path: Path) -> None:
     assert not network.training
     torch.testing.assert_close(network(x), original(x))
     assert bundle.generator("b2a").out_channels == 2
+
+
+def test_statistics_of_the_training_set_travel_with_the_weights(tmp_path: Path) -> None:
+    assert load_bundle(save(tmp_path / "none")).statistics("a2b") is None
+    network = build_generator("resnet6", in_channels=2, out_channels=1, width=4, norm="scene")
+    found = lockstep(network.eval(), [Patch(torch.rand(2, 2, 32, 32))])
+    folder = save_bundle(
+        tmp_path / "model",
+        method="cyclegan",
+        generators={"a2b": ("resnet6", network)},
+        domains=DOMAINS,
+        tile=32,
+        training={},
+        normalization={"kind": "instance", "pool": "scene", "statistics": {"crops": 2}},
+        statistics={"a2b": found},
+    )
+    bundle = load_bundle(folder)
+    again = bundle.statistics("a2b")
+    assert again is not None
+    for one, two in zip(found, again, strict=True):
+        assert two.mean.dtype == torch.float64
+        torch.testing.assert_close(two.count, one.count, rtol=0, atol=0)
+        torch.testing.assert_close(two.mean, one.mean, rtol=0, atol=0)
+        torch.testing.assert_close(two.m2, one.m2, rtol=1e-12, atol=0)
+    x = torch.rand(1, 2, 32, 32)
+    loaded = bundle.generator("a2b")
+    loaded.freeze(again)
+    torch.testing.assert_close(loaded(x), network(x))
+    assert all(norm.pool == "scene" for norm in loaded.norm_layers())
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(BundleError, match="damaged"):
+        bundle.statistics("a2b")
 
 
 def test_a_new_bundle_replaces_the_old_one_and_leaves_no_rest(tmp_path: Path) -> None:

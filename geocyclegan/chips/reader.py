@@ -52,12 +52,14 @@ class ChipSet:
         domain: bands and radiometry, the same for both splits.
         size: side of every chip in pixels.
         scenes: the scenes that the domain was chipped from; empty where nobody wrote them down.
+        scene_ids: which scene each chip is from; empty where nobody wrote it down.
     """
 
     paths: tuple[Path, ...]
     domain: Domain
     size: int
     scenes: tuple[str, ...] = ()
+    scene_ids: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, folder: str | Path, domain: DomainName, split: Split = "train") -> Self:
@@ -91,7 +93,8 @@ class ChipSet:
         # The list is written last: one that does not tell of the same scenes is of an earlier run.
         if {row.scene_id for row in rows} != {scene.id for scene in record.scenes}:
             raise _unfinished(root, domain)
-        chips = sorted(row.chip for row in rows if row.split == split)
+        found = sorted((row.chip, row.scene_id) for row in rows if row.split == split)
+        chips = [chip for chip, _ in found]
         if not chips and split == "train":
             raise ChipsError(
                 f"{root / MANIFEST}: it lists no training chip of domain {domain};"
@@ -109,7 +112,13 @@ class ChipSet:
                 f" lists; chip the scene again: {chip_command(root, domain)}"
             )
         scenes = tuple(scene.path for scene in record.scenes)
-        return cls(tuple(root / chip for chip in chips), record.domain, record.size, scenes)
+        return cls(
+            paths=tuple(root / chip for chip in chips),
+            domain=record.domain,
+            size=record.size,
+            scenes=scenes,
+            scene_ids=tuple(scene_id for _, scene_id in found),
+        )
 
     @classmethod
     def _open_layout(cls, root: Path, domain: DomainName, split: Split) -> Self:
@@ -126,6 +135,15 @@ class ChipSet:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def by_scene(self) -> tuple[tuple[int, ...], ...]:
+        """Return the numbers of the chips of each scene; all in one where nobody knows better."""
+        if not self.scene_ids:
+            return (tuple(range(len(self))),) if len(self) else ()
+        groups: dict[str, list[int]] = {}
+        for index, scene in enumerate(self.scene_ids):
+            groups.setdefault(scene, []).append(index)
+        return tuple(tuple(group) for group in groups.values())
 
     def read(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Read a chip.

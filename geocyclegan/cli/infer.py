@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geocyclegan.cli.options import Settings
+from geocyclegan.cli.options import Settings, parse_bytes
 from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
 
 
@@ -51,6 +51,23 @@ from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
     help="Tiles per forward pass.  [default: by device]",
 )
 @click.option(
+    "--norm-stats",
+    type=click.Choice(["auto", "frozen", "sample", "exact", "dense", "tile"]),
+    default="auto",
+    show_default=True,
+    help="Whose statistics normalise the scene: those of the training set (frozen), of some crops"
+    " of the scene (sample), of all of it (exact), of each pixel's surroundings (dense), or of each"
+    " tile (with seams); auto: as the model was trained.",
+)
+@click.option(
+    "--stats-memory",
+    callback=parse_bytes,
+    default="2G",
+    show_default=True,
+    metavar="SIZE",
+    help="Memory for the passes of sample and exact; above it they take a pass for each layer.",
+)
+@click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
@@ -68,6 +85,8 @@ def command(
     bands: str | None,
     tile: int | None,
     batch: int | None,
+    norm_stats: str,
+    stats_memory: int,
     device: str,
     overwrite: bool,
 ) -> None:
@@ -85,6 +104,7 @@ def command(
     from geocyclegan.bundle import Direction, load_bundle, newest_bundle
     from geocyclegan.device import choose_device
     from geocyclegan.inference.engine import EngineOptions
+    from geocyclegan.inference.statistics import NormStats, StatisticsOptions
     from geocyclegan.inference.translate import (
         TranslateOptions,
         refuse_output,
@@ -98,7 +118,13 @@ def command(
         bands=None if bands is None else bands.split(","),
         overwrite=overwrite,
         device=choose_device(device),
-        engine=EngineOptions(tile=tile, batch=batch, window=bundle.tile),
+        norm_stats=cast(NormStats, norm_stats),
+        engine=EngineOptions(
+            tile=tile,
+            batch=batch,
+            window=bundle.tile,
+            statistics=StatisticsOptions(memory=stats_memory),
+        ),
     )
     if scenes:
         sources = expand_scenes(scenes)

@@ -37,6 +37,18 @@ def split_bands(
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+def parse_bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Read an amount of memory, such as 512M or 4G; the letters count in powers of 1024."""
+    number, unit = (value[:-1], value[-1].upper()) if value[-1:].isalpha() else (value, "B")
+    try:
+        amount = float(number) * 1024 ** "BKMGT".index(unit)
+    except ValueError:
+        amount = -1.0
+    if not 0 <= amount < float("inf"):
+        raise click.BadParameter(f"{value!r}: expected an amount of memory such as 512M or 4G")
+    return int(amount)
+
+
 bands_option = click.option(
     "--bands",
     callback=split_bands,

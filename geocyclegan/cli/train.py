@@ -40,7 +40,12 @@ def _option(
 @_option("--generator", "Generators: resnet9, resnet6 (smaller), unet256 or unet128.")
 @_option("--width", "Channels of the generators' first layer.")
 @_option("--d-width", "Channels of the discriminators' first layer.", int, "as --width")
-@_option("--norm", "Normalisation of the networks.", click.Choice(["instance"]))
+@_option(
+    "--norm",
+    "What shares the generators' statistics: each crop by itself, or several crops of one scene.",
+    click.Choice(["instance", "scene"]),
+)
+@_option("--scene-crops", "Crops of one scene in a step of --norm scene.", int, "4")
 @_option("--steps", "Steps in total; with --resume, too.", int, "by --epochs")
 @_option(
     "--epochs",

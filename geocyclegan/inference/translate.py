@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from geocyclegan import __version__
 from geocyclegan.bundle import Bundle, Direction
 from geocyclegan.errors import OptionError, OutputError, SceneError
 from geocyclegan.files import output_lock
-from geocyclegan.inference.engine import EngineOptions, TileEngine
+from geocyclegan.inference.engine import EngineOptions, Output, TileEngine
+from geocyclegan.inference.resume import KeptPieces
+from geocyclegan.inference.statistics import NormStats, resolve_mode
+from geocyclegan.inference.threads import BackgroundWriter
 from geocyclegan.models.generator import Generator
 from geocyclegan.progress import Progress
 from geocyclegan.raster.bands import bands_for
@@ -32,6 +35,8 @@ log = logging.getLogger(__name__)
 _CACHE_BYTES = 64 << 20
 # Resolutions that differ by more than this make features of another size than those learned.
 _GSD_TOLERANCE = 0.1
+# A run of fewer tiles is over too soon for keeping its tiles to pay.
+_KEPT_FROM_TILES = 16
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,15 @@ class TranslateOptions:
         bands: bands of the scene to take, in the model's order; None chooses by name.
         overwrite: replace a product that exists.
         device: where to run.
-        engine: how to cut.
+        norm_stats: whose statistics to normalise with; "auto": as the model was trained.
+        engine: how to cut; its `statistics.mode` follows from `norm_stats`.
     """
 
     direction: Direction = "a2b"
     bands: Sequence[str] | None = None
     overwrite: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    norm_stats: NormStats = "auto"
     engine: EngineOptions = field(default_factory=EngineOptions)
 
 
@@ -108,27 +115,102 @@ def write_product(
         OutputError: the product cannot be written.
     """
     source, target = bundle.source(options.direction), bundle.target(options.direction)
-    engine = TileEngine(generator, source, target, options.device, options.engine)
+    engine = _engine(generator, bundle, options)
     height, width = scene.grid.shape
     spec = ProductSpec(
         grid=scene.grid,
         domain=target,
-        tags=_tags(scene, bundle, options.direction),
+        tags=_tags(scene, bundle, options.direction, engine.options.statistics.mode),
         masked=scene.may_have_invalid,
     )
-    adapted = _Adapted(scene, source)
+    tiles = engine.count(height, width)
+    kept = KeptPieces(
+        out, _job(scene, bundle, engine.options, options), active=tiles >= _KEPT_FROM_TILES
+    )
+    try:
+        with ProductWriter(out, spec) as product:
+            _translate_into(product, engine, _Adapted(scene, source), kept, scene)
+    except SceneError:
+        # The next run would fail as well: nothing is left behind.
+        kept.discard()
+        raise
+    kept.discard()
+
+
+def _translate_into(
+    product: ProductWriter,
+    engine: TileEngine,
+    adapted: _Adapted,
+    kept: KeptPieces,
+    scene: Scene,
+) -> None:
+    height, width = scene.grid.shape
+    done = set()
+    for piece in kept.load():
+        product.write(piece.window, piece.pixels, piece.valid)
+        done.add(piece.window)
+    if done:
+        log.warning(
+            "%s: goes on where an interrupted run stopped, with %d finished parts",
+            *(product.final, len(done)),
+        )
+
+    def write(output: Output) -> None:
+        piece = engine.finish(output)
+        product.write(piece.window, piece.pixels, piece.valid)
+        kept.keep(piece)
+
+    total = engine.count(height, width)
     with (
-        ProductWriter(out, spec) as product,
-        Progress(engine.count(height, width), f"infer {scene.name}", "tile") as progress,
+        Progress(total, f"infer {scene.name}", "tile", done=len(done)) as progress,
+        BackgroundWriter(write) as writer,
     ):
-        for piece, tiles in engine.run(adapted, height, width):
-            product.write(piece.window, piece.pixels, piece.valid)
-            progress.update(tiles)
-        if not product.valid_pixels:
-            raise SceneError(
-                f"{scene.path}: no valid pixel in it (all nodata, masked or not finite), so there"
-                " is nothing to translate"
-            )
+        for output in engine.outputs(adapted, height, width, done):
+            writer.put(output)
+            progress.update(output.tiles)
+    if not product.valid_pixels:
+        raise SceneError(
+            f"{scene.path}: no valid pixel in it (all nodata, masked or not finite), so there"
+            " is nothing to translate"
+        )
+
+
+def _job(
+    scene: Scene, bundle: Bundle, cut: EngineOptions, options: TranslateOptions
+) -> dict[str, Any]:
+    """All that the pixels of a product depend on."""
+    file = Path(scene.path)
+    stat = file.stat() if file.is_file() else None
+    return {
+        "geocyclegan": __version__,
+        "torch": str(torch.__version__),
+        "device": options.device.type,
+        "model": bundle.weights_sha256,
+        "direction": options.direction,
+        "scene": str(file.resolve()) if stat else scene.path,
+        "changed": [stat.st_size, stat.st_mtime_ns] if stat else None,
+        "shape": list(scene.grid.shape),
+        "bands": [band.index for band in scene.bands],
+        "cut": asdict(cut),
+    }
+
+
+def _engine(generator: Generator, bundle: Bundle, options: TranslateOptions) -> TileEngine:
+    """The engine of a scene, in the statistics mode that the model asks for."""
+    cut, trained, mode = options.engine, None, options.norm_stats
+    if isinstance(generator, Generator):
+        mode = resolve_mode(
+            options.norm_stats,
+            generator,
+            pool=str(bundle.normalization.get("pool", "crop")),
+            has_statistics=bundle.has_statistics,
+            model=str(bundle.folder),
+        )
+        log.info("statistics of the norm layers: %s", mode)
+        trained = bundle.statistics(options.direction) if mode == "frozen" else None
+    cut = replace(cut, statistics=replace(cut.statistics, mode=mode))
+    source, target = bundle.source(options.direction), bundle.target(options.direction)
+    return TileEngine(generator, source, target, options.device, cut, trained)
 
 
 class _Adapted:
@@ -149,7 +231,9 @@ class _Adapted:
             self._factors.append((ours[0] / theirs[0], (ours[1] - theirs[1]) / theirs[0]))
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        pixels, valid = self._scene.read(window)
+        # GDAL's options hold for a thread, and this is the reader's.
+        with gdal_env():
+            pixels, valid = self._scene.read(window)
         if all(factor == (1.0, 0.0) for factor in self._factors):
             return pixels, valid
         gains, offsets = np.array(self._factors, np.float64).T[:, :, None, None]
@@ -227,7 +311,7 @@ def _cache_bytes(
         return max(_CACHE_BYTES, min(rows, scene.grid.height) * row_bytes * 5 // 4)
 
 
-def _tags(scene: Scene, bundle: Bundle, direction: Direction) -> dict[str, str]:
+def _tags(scene: Scene, bundle: Bundle, direction: Direction, mode: str) -> dict[str, str]:
     return {
         "AREA_OR_POINT": "Area",
         "SYNTHETIC": "YES",
@@ -235,6 +319,7 @@ def _tags(scene: Scene, bundle: Bundle, direction: Direction) -> dict[str, str]:
         "GEOCYCLEGAN_MODEL_SHA256": bundle.weights_sha256,
         "GEOCYCLEGAN_METHOD": bundle.method,
         "GEOCYCLEGAN_DIRECTION": direction,
+        "GEOCYCLEGAN_NORM_STATS": mode,
         "GEOCYCLEGAN_SOURCE": Path(scene.path).name,
         "GEOCYCLEGAN_SOURCE_BANDS": ",".join(band.label for band in scene.bands),
     }

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geocyclegan.models import receptive
+from geocyclegan.models.dense import At
 from geocyclegan.models.init import init_weights
 from geocyclegan.models.layers import Step, advance, modules_of
+from geocyclegan.models.moments import Moments
 from geocyclegan.models.norm import SceneNorm2d
 
 
@@ -53,12 +55,15 @@ class Generator(nn.Module):
             self.halo = receptive.round_up(receptive.radius(self.plan), self.stride)
         init_weights(self)
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, valid: Tensor | None = None, at: Sequence[At] | None = None
+    ) -> Tensor:
         """Translate images.
 
         Args:
             x: images (samples, in_channels, height, width) in [−1, 1], 0 where not valid.
             valid: mask (samples, 1, height, width), bool or float; None: all are valid.
+            at: row and column of each sample in its scene, which norm layers in mode "dense" need.
 
         Returns:
             Images (samples, out_channels, height, width) in [−1, 1].
@@ -70,7 +75,7 @@ class Generator(nn.Module):
         weights = self.weights(valid)
         stack: list[Tensor] = []
         for step in self.plan:
-            x = advance(step, x, stack, weights)
+            x = advance(step, x, stack, weights, at)
         return x
 
     def weights(self, valid: Tensor | None) -> dict[int, Tensor] | None:
@@ -116,6 +121,23 @@ class Generator(nn.Module):
     def norm_layers(self) -> list[SceneNorm2d]:
         """The norm layers in the order in which the plan meets them."""
         return [step.module for step in self.plan if isinstance(step.module, SceneNorm2d)]
+
+    def freeze(self, statistics: Sequence[Moments]) -> None:
+        """Use these statistics for every pixel from now on, one for each norm layer in order.
+
+        Raises:
+            ValueError: they are not those of this architecture.
+        """
+        norms = self.norm_layers()
+        if len(statistics) != len(norms):
+            raise ValueError(f"statistics of {len(statistics)} layers: expected {len(norms)}")
+        for norm, found in zip(norms, statistics, strict=True):
+            norm.freeze(found)
+
+    def thaw(self) -> None:
+        """Let each sample have its own statistics again."""
+        for norm in self.norm_layers():
+            norm.thaw()
 
     def config(self) -> dict[str, Any]:
         """JSON arguments from which `build_generator` makes the same architecture again."""

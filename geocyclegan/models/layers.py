@@ -5,7 +5,7 @@ receptive field and every pass over a scene's statistics follow from the plan, s
 defined in one place.
 
     apply   x ← module(x)
-    norm    x ← module(x, weights at the module's scale)
+    norm    x ← module(x, weights at the module's scale, position in the scene)
     save    push x
     add     x ← pop + x              (end of a residual block)
     concat  x ← [pop, x] by channel  (U-Net skip)
@@ -13,7 +13,7 @@ defined in one place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from geocyclegan.errors import OptionError
+from geocyclegan.models.dense import At
 from geocyclegan.models.norm import SceneNorm2d
 
 StepKind = Literal["apply", "norm", "save", "add", "concat"]
@@ -65,7 +66,11 @@ def modules_of(plan: Iterable[Step]) -> nn.ModuleDict:
 
 
 def advance(
-    step: Step, x: Tensor, stack: list[Tensor], weights: Mapping[int, Tensor] | None
+    step: Step,
+    x: Tensor,
+    stack: list[Tensor],
+    weights: Mapping[int, Tensor] | None,
+    at: Sequence[At] | None = None,
 ) -> Tensor:
     """Carry out one step.
 
@@ -74,6 +79,7 @@ def advance(
         x: the running tensor (samples, channels, height, width).
         stack: saved tensors; changed by save, add and concat.
         weights: valid share (samples, 1, height/scale, width/scale) by scale; None: all valid.
+        at: row and column of each sample in its scene, for norm layers in mode "dense".
 
     Returns:
         The new running tensor.
@@ -87,7 +93,7 @@ def advance(
         return torch.cat([stack.pop(), x], dim=1)
     module = step.module
     if isinstance(module, SceneNorm2d):
-        out: Tensor = module(x, None if weights is None else weights[module.scale])
+        out: Tensor = module(x, None if weights is None else weights[module.scale], at)
         return out
     if module is None:
         raise ValueError(f"a step of kind {step.kind!r} needs a module")

@@ -1,20 +1,29 @@
-"""Instance normalisation whose statistics see valid pixels only.
+"""Instance normalisation whose statistics see valid pixels only, and can be those of a scene.
 
 The layer is the place where a scene's tiles come to agree or to differ, so it is a room of its own:
 it knows its `scale` (how many input pixels one of its pixels spans), takes the valid mask at that
-scale, and keeps its arithmetic in single precision or better whatever the network runs in.
+scale, and keeps its statistics in single precision or better whatever the network runs in.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geocyclegan.errors import OptionError
+from geocyclegan.models.dense import At, CellStatistics
+from geocyclegan.models.moments import Moments
 
-NORMS = ("instance", "none")
+NORMS = ("instance", "scene", "none")
 """What the `norm` argument of a network may be."""
+
+NormMode = Literal["instance", "collect", "frozen", "dense"]
+Pool = Literal["crop", "scene"]
+Core = tuple[slice, slice]
 
 
 class SceneNorm2d(nn.Module):
@@ -25,63 +34,166 @@ class SceneNorm2d(nn.Module):
     the mean of the valid ones, so that nodata can neither shift the statistics nor grow from layer
     to layer where the valid pixels are flat.
 
+    Whose statistics a sample is normalised with is the layer's `mode`:
+
+    - "instance": its own, or with `pool="scene"` those of all samples together;
+    - "collect": its own, which are kept in `collected`;
+    - "frozen": those given to `freeze`, the same for every pixel of every sample;
+    - "dense": those given to `spread`, by the position of each pixel in the scene.
+
     Args:
         channels: number of channels.
         eps: added to the variance.
-        pool: which pixels share statistics; "crop": those of one sample.
+        pool: which pixels share statistics in mode "instance"; "crop": those of one sample;
+            "scene": those of all samples, which are crops of one scene.
 
     Attributes:
         scale: side of one pixel of this layer in input pixels; set by the network it belongs to.
+        mode: whose statistics are used.
+        collected: statistics of each sample of the last call in mode "collect".
 
     Raises:
         ValueError: `pool` is not known.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5, pool: str = "crop") -> None:
+    def __init__(self, channels: int, eps: float = 1e-5, pool: Pool = "crop") -> None:
         super().__init__()
-        if pool != "crop":
-            raise ValueError(f"pool={pool!r} is not known; expected 'crop'")
+        if pool not in ("crop", "scene"):
+            raise ValueError(f"pool={pool!r} is not known; expected 'crop' or 'scene'")
         self.channels = channels
         self.eps = eps
         self.pool = pool
         self.scale = 1
+        self.mode: NormMode = "instance"
+        self.collected: Moments | None = None
+        # No buffers: `half()` would cast them, and they are not part of the weights.
+        self._mean: Tensor | None = None
+        self._var: Tensor | None = None
+        self._cells: CellStatistics | None = None
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, valid: Tensor | None = None, at: Sequence[At] | None = None
+    ) -> Tensor:
         """Normalise each channel of each sample.
 
         Args:
             x: features (samples, channels, height, width).
             valid: weights (samples, 1, height, width), bool or float; None: all are valid.
+            at: row and column of each sample in the scene, in input pixels; for mode "dense".
 
         Returns:
             Features of the same shape, dtype and memory format as `x`.
+
+        Raises:
+            ValueError: mode "dense" without `at`.
         """
+        if self.mode == "frozen":
+            return self._frozen(x, valid)
         # Half precision loses the variance of flat tiles (NaN); statistics stay fp32 or better.
         features = x.to(torch.promote_types(x.dtype, torch.float32))
-        if valid is None and x.shape[-2] * x.shape[-1] > 1:
-            out = F.instance_norm(features, eps=self.eps)
+        if self.mode == "dense":
+            out = self._dense(features, valid, at)
+        elif self.mode == "collect":
+            self.collected = Moments.of(features, valid)
+            out = _apply(features, self.collected, valid, self.eps)
+        elif valid is not None or x.shape[-2] * x.shape[-1] <= 1:
+            over = (0, 2, 3) if self.pool == "scene" else (2, 3)
+            out = _weighted_norm(features, valid, self.eps, over)
+        elif self.pool == "scene":
+            out = F.batch_norm(features, None, None, training=True, eps=self.eps)
         else:
-            out = _weighted_norm(features, valid, self.eps)
+            out = F.instance_norm(features, eps=self.eps)
         out = out.to(x.dtype)
         if x.is_contiguous(memory_format=torch.channels_last):
             # F.instance_norm answers in NCHW; the convolution that follows wants what it gave.
             out = out.contiguous(memory_format=torch.channels_last)
         return out
 
+    def measure(self, x: Tensor, valid: Tensor | None = None, core: Core | None = None) -> Moments:
+        """Measure features without normalising them.
+
+        Args:
+            x: features (samples, channels, height, width).
+            valid: weights (samples, 1, height, width); None: all are valid.
+            core: rows and columns that count, in input pixels, at multiples of the scale; None:
+                all.
+
+        Returns:
+            The statistics of all samples together, as one sample on the CPU.
+        """
+        if core is not None:
+            rows, cols = (slice(s.start // self.scale, s.stop // self.scale) for s in core)
+            x = x[..., rows, cols]
+            valid = None if valid is None else valid[..., rows, cols]
+        features = x.to(torch.promote_types(x.dtype, torch.float32))
+        return Moments.of(features, valid).pooled().to("cpu")
+
+    def freeze(self, statistics: Moments) -> None:
+        """Normalise everything with these statistics from now on.
+
+        Raises:
+            ValueError: they are of another number of channels, or of more than one sample.
+        """
+        if statistics.mean.shape != (1, self.channels):
+            raise ValueError(
+                f"statistics of shape {tuple(statistics.mean.shape)}: expected (1, {self.channels})"
+            )
+        self._mean, self._var = statistics.mean[0], statistics.var[0]
+        self.mode = "frozen"
+
+    def spread(self, cells: CellStatistics) -> None:
+        """Normalise each pixel with the statistics of where it is, from now on."""
+        self._cells = cells
+        self.mode = "dense"
+
+    def thaw(self) -> None:
+        """Normalise each sample with its own statistics again."""
+        self.mode = "instance"
+        self.collected = self._mean = self._var = self._cells = None
+
+    def _frozen(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        if self._mean is None or self._var is None:
+            raise ValueError("mode 'frozen' without statistics; call freeze first")
+        if self._mean.device != x.device:
+            # Once, not at every call: a copy to a GPU waits for all that it has to do.
+            self._mean, self._var = self._mean.to(x.device), self._var.to(x.device)
+        mean, var = self._mean.to(dtype), self._var.to(dtype)
+        # One pass over the features, and half precision comes in and goes out as it is.
+        out = F.batch_norm(x, mean, var, training=False, eps=self.eps)
+        return out if valid is None else out * (valid > 0)
+
+    def _dense(self, x: Tensor, valid: Tensor | None, at: Sequence[At] | None) -> Tensor:
+        if self._cells is None or at is None or len(at) != x.shape[0]:
+            raise ValueError("mode 'dense' needs cells, and the position of each sample")
+        samples = [
+            self._cells.normalize(sample, self.scale, where, self.eps)
+            for sample, where in zip(x, at, strict=True)
+        ]
+        out = torch.stack(samples) if len(samples) > 1 else samples[0][None]
+        return out if valid is None else out * (valid > 0)
+
     def extra_repr(self) -> str:
         """Show the arguments in the network's printout."""
         return f"{self.channels}, eps={self.eps}, pool={self.pool!r}, scale={self.scale}"
 
 
-def _weighted_norm(x: Tensor, valid: Tensor | None, eps: float) -> Tensor:
+def _weighted_norm(x: Tensor, valid: Tensor | None, eps: float, over: tuple[int, ...]) -> Tensor:
     """Two-pass weighted mean and population variance, which does not cancel at large means."""
     weight = x.new_ones(x.shape[0], 1, *x.shape[-2:]) if valid is None else valid.to(x.dtype)
     # The smallest weight that is not zero is far above 1e-12, so only empty samples meet the clamp.
-    total = weight.sum(dim=(2, 3), keepdim=True).clamp_min(1e-12)
-    mean = (x * weight).sum(dim=(2, 3), keepdim=True) / total
+    total = weight.sum(dim=over, keepdim=True).clamp_min(1e-12)
+    mean = (x * weight).sum(dim=over, keepdim=True) / total
     centred = x - mean
-    var = (centred.square() * weight).sum(dim=(2, 3), keepdim=True) / total
+    var = (centred.square() * weight).sum(dim=over, keepdim=True) / total
     return centred * torch.rsqrt(var + eps) * (weight > 0)
+
+
+def _apply(x: Tensor, statistics: Moments, valid: Tensor | None, eps: float) -> Tensor:
+    mean = statistics.mean.to(x.dtype)[:, :, None, None]
+    var = statistics.var.to(x.dtype)[:, :, None, None]
+    out = (x - mean) * torch.rsqrt(var + eps)
+    return out if valid is None else out * (valid > 0)
 
 
 def norm_layer(norm: str, channels: int) -> SceneNorm2d | None:
@@ -92,4 +204,6 @@ def norm_layer(norm: str, channels: int) -> SceneNorm2d | None:
     """
     if norm not in NORMS:
         raise OptionError(f"norm {norm!r} is not known; choose one of: {', '.join(NORMS)}")
-    return SceneNorm2d(channels) if norm == "instance" else None
+    if norm == "none":
+        return None
+    return SceneNorm2d(channels, pool="scene" if norm == "scene" else "crop")

@@ -25,7 +25,7 @@ class PatchDiscriminator(Discriminator):
         in_channels: bands of the domain that is judged.
         width: channels of the first layer.
         layers: number of halvings.
-        norm: "instance" or "none".
+        norm: "instance", "scene" or "none".
 
     Attributes:
         plan: the operations in order.

@@ -22,7 +22,7 @@ class ResNetGenerator(Generator):
         out_channels: bands of the target domain.
         width: channels of the first layer; the blocks have four times as many.
         blocks: number of residual blocks.
-        norm: "instance" or "none".
+        norm: "instance", "scene" or "none".
 
     Raises:
         OptionError: an argument is out of range.

@@ -24,7 +24,7 @@ class UNetGenerator(Generator):
         out_channels: bands of the target domain.
         width: channels of the first layer; deeper ones have up to eight times as many.
         depth: number of halvings; 8 for crops of 256 px, 7 for 128.
-        norm: "instance" or "none".
+        norm: "instance", "scene" or "none".
         dropout: drop half of the features in the inner levels while training.
 
     Raises:

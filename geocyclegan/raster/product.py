@@ -142,14 +142,19 @@ class ProductWriter:
             window: where, inside the scene.
             pixels: `(bands, height, width)` of the domain's type.
             valid: `(height, width)`.
+
+        Raises:
+            OutputError: it cannot be written.
         """
         area = RasterioWindow(window.col, window.row, window.width, window.height)
         if self.spec.domain.nodata is None and pixels.dtype.kind == "f" and not valid.all():
             pixels = np.where(valid, pixels, np.array(np.nan, pixels.dtype))
         try:
-            self._dataset.write(pixels, window=area)
-            if self.spec.masked:
-                self._dataset.write_mask(valid.astype(np.uint8) * 255, window=area)
+            # Options hold for a thread, and this may be another than the one that opened the file.
+            with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+                self._dataset.write(pixels, window=area)
+                if self.spec.masked:
+                    self._dataset.write_mask(valid.astype(np.uint8) * 255, window=area)
         except (RasterioError, OSError) as error:
             raise self._failure(error) from error
         self._valid_pixels += int(valid.sum())

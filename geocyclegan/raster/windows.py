@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -99,7 +101,9 @@ class AxisPlan:
     cores: tuple[tuple[int, int], ...]
 
 
-def halo_axis(length: int, core: int, halo: int, stride: int, min_size: int) -> AxisPlan:
+def halo_axis(
+    length: int, core: int, halo: int, stride: int, min_size: int, shift: int = 0
+) -> AxisPlan:
     """Cut an axis into cores of `core` px, each read with a halo.
 
     Read windows all have one size. At a scene's end they are clamped, not shortened, so that the
@@ -112,13 +116,15 @@ def halo_axis(length: int, core: int, halo: int, stride: int, min_size: int) -> 
         halo: px on either side of a core, a multiple of `stride`.
         stride: the generator's total stride.
         min_size: smallest side that the generator accepts.
+        shift: px in the first core if not `core`, a multiple of `stride`.
     """
     padded = round_up(max(length, min_size), stride)
     size = min(max(core + 2 * halo, round_up(min_size, stride)), padded)
     reads, cores = [], []
-    for start in range(0, length, core):
+    begins = [0, *range(shift, length, core)] if 0 < shift < length else range(0, length, core)
+    for start, stop in pairwise([*begins, length]):
         reads.append((min(max(start - halo, 0), padded - size), size))
-        cores.append((start, min(core, length - start)))
+        cores.append((start, stop - start))
     return AxisPlan(tuple(reads), tuple(cores))
 
 
@@ -148,21 +154,91 @@ class TilePlan:
 
 
 def tile_plan(
-    height: int, width: int, *, core: int, halo: int, stride: int, min_size: int = 1
+    height: int,
+    width: int,
+    *,
+    core: int,
+    halo: int,
+    stride: int,
+    min_size: int = 1,
+    shift: int = 0,
 ) -> TilePlan:
     """Plan the tiles of a scene for a generator with a bounded receptive field.
 
     Raises:
-        ValueError: `core` or `halo` is no multiple of `stride`.
+        ValueError: `core`, `halo` or `shift` is no multiple of `stride`.
     """
-    if core % stride or halo % stride:
-        raise ValueError(f"core {core} and halo {halo} must be multiples of the stride {stride}")
+    if core % stride or halo % stride or shift % stride or not 0 <= shift < core:
+        raise ValueError(
+            f"core {core}, halo {halo} and shift {shift} must be multiples of the stride {stride},"
+            " and the shift less than a core"
+        )
     return TilePlan(
         height,
         width,
-        halo_axis(height, core, halo, stride, min_size),
-        halo_axis(width, core, halo, stride, min_size),
+        halo_axis(height, core, halo, stride, min_size, shift),
+        halo_axis(width, core, halo, stride, min_size, shift),
     )
+
+
+@dataclass(frozen=True)
+class CellGrid:
+    """A lattice of equal windows that covers a scene, anchored at its first pixel.
+
+    The last row and column are shifted back so that every cell is a whole window; a scene smaller
+    than a cell has one cell, which reaches beyond it.
+
+    Attributes:
+        rows: first row of each row of cells.
+        cols: first column of each column of cells.
+        height: rows of a cell.
+        width: columns of a cell.
+    """
+
+    rows: tuple[int, ...]
+    cols: tuple[int, ...]
+    height: int
+    width: int
+
+    @classmethod
+    def plan(cls, height: int, width: int, *, size: int, stride: int, min_size: int = 1) -> Self:
+        """Plan the cells of a scene.
+
+        Args:
+            height: rows of the scene.
+            width: columns of the scene.
+            size: side of a cell.
+            stride: cells start and end at multiples of it.
+            min_size: smallest side of a cell.
+        """
+        sides, axes = [], []
+        for length in (height, width):
+            padded = round_up(max(length, min_size), stride)
+            side = min(round_up(max(size, min_size), stride), padded)
+            sides.append(side)
+            axes.append(tuple(starts(padded, side, side)))
+        return cls(axes[0], axes[1], sides[0], sides[1])
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.cols)
+
+    def window(self, row: int, col: int) -> Window:
+        """Return a cell by its row and column in the lattice."""
+        return Window(self.rows[row], self.cols[col], self.height, self.width)
+
+    def own(self, row: int, col: int) -> Window:
+        """Return the part of a cell that no cell before it covers."""
+        cell = self.window(row, col)
+        top = max(cell.row, self.rows[row - 1] + self.height) if row else cell.row
+        left = max(cell.col, self.cols[col - 1] + self.width) if col else cell.col
+        return Window(top, left, cell.row_stop - top, cell.col_stop - left)
+
+    def centres(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the centres of the rows and of the columns of cells, in pixels of the scene."""
+        return (
+            tuple(row + self.height / 2 for row in self.rows),
+            tuple(col + self.width / 2 for col in self.cols),
+        )
 
 
 def blend_weights(

@@ -36,7 +36,9 @@ class TrainConfig:
         generator: a name of the registry of generators.
         width: channels of the generators' first layer.
         d_width: channels of the discriminators' first layer; None: as `width`.
-        norm: normalisation of the networks; "instance".
+        norm: what shares the generators' statistics: "instance", each crop by itself, or "scene",
+            several crops of one scene. Discriminators normalise each crop by itself.
+        scene_crops: crops of one scene in a step of norm "scene"; None: 4.
         steps: how many steps in total; None: by `epochs`.
         epochs: how many epochs in total, each max(|A|, |B|) samples; None: by `steps`, or 200.
         batch: images of each domain per step.
@@ -68,6 +70,7 @@ class TrainConfig:
     width: int = 64
     d_width: int | None = None
     norm: str = "instance"
+    scene_crops: int | None = None
     steps: int | None = None
     epochs: int | None = None
     batch: int = 1
@@ -91,7 +94,7 @@ class TrainConfig:
         self._check_name()
         if self.steps is not None and self.epochs is not None:
             raise OptionError(f"--steps {self.steps} and --epochs {self.epochs}: give one of them")
-        for name in ("width", "d_width", "steps", "epochs", "batch", "crop", *_INTERVALS):
+        for name in (*_COUNTS, *_INTERVALS):
             value = getattr(self, name)
             least = 0 if name in ("panel_every", "val_every") else 1
             if value is not None and value < least:
@@ -111,6 +114,16 @@ class TrainConfig:
                 raise OptionError(
                     f"{option(name)} {getattr(self, name)}: choose one of: {', '.join(known)}"
                 )
+        self._check_norm()
+
+    def _check_norm(self) -> None:
+        if self.norm != "scene" and self.scene_crops is not None:
+            raise OptionError(f"--scene-crops {self.scene_crops}: it goes with --norm scene")
+        if self.norm == "scene" and self.batch != 1:
+            raise OptionError(
+                f"--batch {self.batch}: with --norm scene, a step sees --scene-crops crops of one"
+                " scene of each domain; leave --batch out"
+            )
 
     def _check_name(self) -> None:
         name = self.name
@@ -156,9 +169,10 @@ class TrainConfig:
         return replace(self, **changes)
 
 
+_COUNTS = ("width", "d_width", "steps", "epochs", "batch", "crop", "scene_crops")
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
 _CHOICES = {
-    "norm": ("instance",),
+    "norm": ("instance", "scene"),
     "gan_loss": ("lsgan", "vanilla"),
     "device": ("auto", "cpu", "cuda"),
 }

@@ -20,7 +20,7 @@ from torch import Tensor
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.methods.base import Batch
 from geocyclegan.training.augment import Augmentation, draw
-from geocyclegan.training.sampler import Sampler
+from geocyclegan.training.sampler import ChipSampler
 
 CACHE_BYTES = 2 * 1024**3
 """Memory for chips that are kept as levels; the others are decoded each time."""
@@ -158,7 +158,7 @@ class Batches:
         self,
         a: LevelReader,
         b: LevelReader,
-        sampler: Sampler,
+        sampler: ChipSampler,
         *,
         crop: int,
         flip: bool,

@@ -33,10 +33,17 @@ from geocyclegan.training.checkpoint import (
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Batches, Budget, Chips, LevelReader, prefetched
 from geocyclegan.training.report import Reporter
-from geocyclegan.training.resolve import require_same, resolve, sampler_of, warn_of_identity
+from geocyclegan.training.resolve import (
+    require_same,
+    resolve,
+    sampler_of,
+    warn_of_identity,
+    warn_of_scenes,
+)
 from geocyclegan.training.run import RunFolder, claim, stored_config
 from geocyclegan.training.signals import StopRequest
 from geocyclegan.training.state import TrainingState
+from geocyclegan.training.statistics import regime, training_statistics
 from geocyclegan.training.validate import FixedCrops
 
 log = logging.getLogger(__name__)
@@ -96,6 +103,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     ):
         config = config.updated({"name": run.path.name})
         warn_of_identity(config, chips)
+        warn_of_scenes(config, chips)
         # One device; more processes, and other precisions, are Fabric's to add here.
         fabric = Fabric(accelerator=device.type, devices=1, precision="32-true")
         torch.backends.cudnn.benchmark = device.type == "cuda"
@@ -147,10 +155,12 @@ class _Trainer:
             flip=config.flip,
             pin=self._device.type == "cuda",
         )
+        self._train = train_a, train_b
+        together = config.scene_crops or 1
         held_out = FixedCrops(
-            LevelReader(chips.val_a, budget), LevelReader(chips.val_b, budget), self._crop
+            LevelReader(chips.val_a, budget), LevelReader(chips.val_b, budget), self._crop, together
         )
-        shown = held_out if len(held_out) else FixedCrops(train_a, train_b, self._crop)
+        shown = held_out if len(held_out) else FixedCrops(train_a, train_b, self._crop, together)
         self._reporter = Reporter(config, chips, run, state, held_out, shown)
 
     def fit(self) -> TrainResult:
@@ -207,12 +217,15 @@ class _Trainer:
 
     def _save_model(self) -> None:
         config, chips, state = self._config, self._chips, self._state
+        statistics = training_statistics(state.generators, self._train, self._crop, self._device)
         save_bundle(
             self._run.model,
             method=config.method,
             generators={k: (config.generator, net) for k, net in state.generators.items()},
             domains={"a": chips.train_a.domain, "b": chips.train_b.domain},
             tile=self._crop,
+            normalization=regime(config),
+            statistics=statistics,
             training={
                 "steps": state.step,
                 "scenes": {"a": list(chips.train_a.scenes), "b": list(chips.train_b.scenes)},

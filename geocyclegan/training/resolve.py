@@ -14,11 +14,12 @@ from geocyclegan.models import Generator, build_discriminator, build_generator, 
 from geocyclegan.raster.domain import shared_bands
 from geocyclegan.training.config import CANONICAL_EPOCHS, MAY_CHANGE, TrainConfig, option
 from geocyclegan.training.data import Chips
-from geocyclegan.training.sampler import Sampler
+from geocyclegan.training.sampler import ChipSampler, Sampler, SceneSampler
 
 log = logging.getLogger(__name__)
 
 _CANONICAL_CROP = 256
+_SCENE_CROPS = 4
 
 
 def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
@@ -40,6 +41,7 @@ def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
         epochs=None,
         crop=_crop(config, chips),
         d_width=config.d_width or config.width,
+        scene_crops=_scene_crops(config),
     )
     # Without memory: only to hear what the registries and the networks have to say.
     with torch.device("meta"):
@@ -47,8 +49,16 @@ def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
     return resolved
 
 
-def sampler_of(config: TrainConfig, chips: Chips) -> Sampler:
+def _scene_crops(config: TrainConfig) -> int | None:
+    return None if config.norm != "scene" else config.scene_crops or _SCENE_CROPS
+
+
+def sampler_of(config: TrainConfig, chips: Chips) -> ChipSampler:
     """Return the order in which a run sees its chips."""
+    crops = _scene_crops(config)
+    if crops is not None:
+        a, b = chips.train_a.by_scene(), chips.train_b.by_scene()
+        return SceneSampler(a, b, crops, config.seed)
     return Sampler(len(chips.train_a), len(chips.train_b), config.batch, config.seed)
 
 
@@ -61,7 +71,7 @@ def build(config: TrainConfig, chips: Chips) -> Method:
         shared_bands=shared_bands(a, b),
         generator=config.generator,
         generator_args={"width": config.width, "norm": config.norm},
-        discriminator_args={"width": config.d_width, "norm": config.norm},
+        discriminator_args={"width": config.d_width, "norm": "instance"},
         seed=config.seed,
     )
     options: dict[str, Any] = {
@@ -83,6 +93,17 @@ def warn_of_identity(config: TrainConfig, chips: Chips) -> None:
             "the identity loss is off: no band of A (%s) is named like one of B (%s)",
             ", ".join(a.labels),
             ", ".join(b.labels),
+        )
+
+
+def warn_of_scenes(config: TrainConfig, chips: Chips) -> None:
+    """Say so where statistics shall be a scene's and nobody knows which chip is of which scene."""
+    unknown = [name for name, c in (("A", chips.train_a), ("B", chips.train_b)) if not c.scene_ids]
+    if config.norm == "scene" and unknown:
+        log.warning(
+            "--norm scene: nothing says which scenes the chips of %s are from, so all count as one"
+            " scene; chip them with geocyclegan chip for statistics of each",
+            " and ".join(unknown),
         )
 
 

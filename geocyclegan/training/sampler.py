@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 # Streams of random numbers that do not touch each other.
-_ORDER, _SAMPLES = 0, 1
+_ORDER, _SAMPLES, _SETS = 0, 1, 2
+
+
+class ChipSampler(Protocol):
+    """What training asks of an order of chips."""
+
+    def steps(self, epochs: int) -> int:
+        """Return how many steps it takes to see so many epochs."""
+        ...
+
+    def epoch_of(self, steps: int) -> int:
+        """Return the epoch, from 1, that the last of so many steps ends in."""
+        ...
+
+    def samples(self, step: int) -> range:
+        """Return the numbers of the samples of a step, counted through the whole run."""
+        ...
+
+    def draw(self, sample: int) -> tuple[int, int, np.random.Generator]:
+        """Choose index in A, index in B, and random numbers for the augmentation of a sample."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,6 +79,83 @@ class Sampler:
         index_a = int(_order(self.seed, epoch, self.epoch)[position]) % self.count_a
         random = _random(self.seed, _SAMPLES, sample)
         return index_a, int(random.integers(self.count_b)), random
+
+
+@dataclass(frozen=True)
+class SceneSampler:
+    """The order of the chips where a step sees several crops of one scene of each domain.
+
+    An epoch goes through all chips of A in sets of one scene each, put together anew every time; a
+    set that a scene cannot fill has some of its chips twice. B's set is drawn at random for each
+    step, larger scenes more often.
+
+    Attributes:
+        scenes_a: numbers of the chips of A, scene by scene.
+        scenes_b: the same for B.
+        crops: samples per step.
+        seed: of everything drawn.
+    """
+
+    scenes_a: tuple[tuple[int, ...], ...]
+    scenes_b: tuple[tuple[int, ...], ...]
+    crops: int
+    seed: int
+
+    @property
+    def sets(self) -> int:
+        """Sets, and so steps, in an epoch."""
+        return max(
+            sum(-(-len(scene) // self.crops) for scene in scenes)
+            for scenes in (self.scenes_a, self.scenes_b)
+        )
+
+    def steps(self, epochs: int) -> int:
+        """Return how many steps it takes to see so many epochs."""
+        return epochs * self.sets
+
+    def epoch_of(self, steps: int) -> int:
+        """Return the epoch, from 1, that the last of so many steps ends in."""
+        return -(-steps // self.sets)
+
+    def samples(self, step: int) -> range:
+        """Return the numbers of the samples of a step, counted through the whole run."""
+        return range(step * self.crops, (step + 1) * self.crops)
+
+    def draw(self, sample: int) -> tuple[int, int, np.random.Generator]:
+        """Choose the chips of a sample.
+
+        Returns:
+            Index in A, index in B, and the random numbers for its augmentation.
+        """
+        step, place = divmod(sample, self.crops)
+        epoch, position = divmod(step, self.sets)
+        sets = _sets(self.scenes_a, self.crops, self.seed, epoch)
+        set_b = _drawn(self.scenes_b, self.crops, _random(self.seed, _SETS, step))
+        random = _random(self.seed, _SAMPLES, sample)
+        return sets[position % len(sets)][place], set_b[place], random
+
+
+@lru_cache(maxsize=4)
+def _sets(
+    scenes: tuple[tuple[int, ...], ...], crops: int, seed: int, epoch: int
+) -> list[tuple[int, ...]]:
+    """All chips in sets of one scene, in random order."""
+    random = _random(seed, _ORDER, epoch)
+    found = []
+    for scene in scenes:
+        order = random.permutation(scene)
+        padded = np.resize(order, -(-len(order) // crops) * crops)
+        found += [tuple(int(chip) for chip in part) for part in padded.reshape(-1, crops)]
+    return [found[i] for i in random.permutation(len(found))]
+
+
+def _drawn(
+    scenes: tuple[tuple[int, ...], ...], crops: int, random: np.random.Generator
+) -> list[int]:
+    """A set of chips of one scene, drawn by its share of the chips."""
+    ends = np.cumsum([len(scene) for scene in scenes])
+    scene = scenes[int(np.searchsorted(ends, random.integers(ends[-1]), side="right"))]
+    return [int(chip) for chip in np.resize(random.permutation(scene), crops)]
 
 
 @lru_cache(maxsize=4)

@@ -24,11 +24,13 @@ class FixedCrops:
         a: chips of A.
         b: chips of B.
         crop: side of the crops in pixels.
+        together: crops of one scene in a batch, for networks that pool their statistics.
     """
 
     a: LevelReader
     b: LevelReader
     crop: int
+    together: int = 1
 
     def __len__(self) -> int:
         return max(len(self.a), len(self.b)) if len(self.a) and len(self.b) else 0
@@ -39,7 +41,7 @@ class FixedCrops:
         return [i * len(self) // count for i in range(count)]
 
     def load(self, index: int) -> Batch:
-        """Read a pair; the shorter domain starts over.
+        """Read a pair, each with others of its scene; the shorter domain starts over.
 
         Raises:
             ChipsError: a chip cannot be read.
@@ -49,8 +51,19 @@ class FixedCrops:
         return Batch(a, b, valid_a, valid_b)
 
     def _read(self, reader: LevelReader, index: int) -> tuple[Tensor, Tensor | None]:
-        levels, valid = reader.read(index)
-        return stack([(levels, valid, centred(reader.chips.size, self.crop, valid))], self.crop)
+        crops = []
+        for companion in self._companions(reader, index):
+            levels, valid = reader.read(companion)
+            crops.append((levels, valid, centred(reader.chips.size, self.crop, valid)))
+        return stack(crops, self.crop)
+
+    def _companions(self, reader: LevelReader, index: int) -> list[int]:
+        """The chip and the next ones of its scene, each once."""
+        if self.together == 1:
+            return [index]
+        scene = next(scene for scene in reader.chips.by_scene() if index in scene)
+        first = scene.index(index)
+        return [scene[(first + i) % len(scene)] for i in range(min(self.together, len(scene)))]
 
 
 def validate(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,14 @@ def test_threads_and_processes_may_share_a_set(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for i, (pixels, _) in enumerate(pool.map(chips.read, list(range(8)) * 8)):
             assert np.array_equal(pixels, picture(i % 8))
+
+
+def test_chips_are_grouped_by_their_scene(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / "trainA" / f"{i}.npy", picture(i))
+    chips = ChipSet.open(tmp_path, "a")
+    # Nobody knows, so they count as one scene.
+    assert chips.by_scene() == ((0, 1, 2, 3),)
+    known = replace(chips, scene_ids=("x", "y", "x", "x"))
+    assert known.by_scene() == ((0, 2, 3), (1,))
+    assert replace(chips, paths=()).by_scene() == ()

@@ -113,6 +113,26 @@ def test_a_stopped_run_leaves_no_product_and_its_rerun_no_rest(
     assert not list(work.glob(".p*"))
 
 
+def test_tiles_do_not_show_by_default(work: Path, make_raster: MakeRaster) -> None:
+    """Whichever way the scene is cut; the old way is there for comparison."""
+    ramp = np.linspace(1, 200, 230)[None, :] * np.linspace(0.1, 1, 200)[:, None]
+    noise = np.random.default_rng(0).integers(1, 50, (2, 200, 230))
+    make_raster("large.tif", (ramp + noise).astype(np.uint8), names=("VV", "VH"))
+
+    def product(*args: str) -> Any:
+        result = infer("large.tif", "--overwrite", *args)
+        assert result.exit_code == 0, result.output
+        return rasterio.open(work / "translated.tif").read().astype(int)
+
+    for mode in ("auto", "sample", "exact", "dense"):
+        whole, tiles = product("--norm-stats", mode), product("--norm-stats", mode, "--tile", "80")
+        assert abs(whole - tiles).max() <= 1
+    sweeps = product("--norm-stats", "exact", "--tile", "80", "--stats-memory", "1K")
+    assert abs(sweeps - product("--norm-stats", "exact")).max() <= 1
+    naive = product("--norm-stats", "tile", "--tile", "80")
+    assert abs(naive - product("--norm-stats", "tile")).max() >= 1
+
+
 def test_quiet_says_nothing(work: Path) -> None:
     result = CliRunner().invoke(cli, ["-q", "infer", "one.tif"])
     assert result.exit_code == 0
@@ -133,6 +153,9 @@ def test_quiet_says_nothing(work: Path) -> None:
         (["one.tif", "--bands", "VV"], 2, "the model wants 2 (VV, VH)"),
         (["--direction", "b2a"], 2, "records no scenes"),
         (["one.tif", "--tile", "0"], 2, "--tile"),
+        (["one.tif", "--norm-stats", "frozen"], 2, "records no statistics of its training set"),
+        (["one.tif", "--norm-stats", "none"], 2, "--norm-stats"),
+        (["one.tif", "--stats-memory", "lots"], 2, "an amount of memory such as 512M"),
     ],
 )
 def test_mistakes_end_in_one_line(work: Path, args: list[str], code: int, message: str) -> None:

@@ -184,6 +184,7 @@ def test_a_product_says_what_it_is(tmp_path: Path, bundle: Bundle, sar: Path) ->
         assert tags["GEOCYCLEGAN_MODEL_SHA256"] == bundle.weights_sha256
         assert tags["GEOCYCLEGAN_DIRECTION"] == "a2b"
         assert tags["GEOCYCLEGAN_SOURCE"] == "sar.tif"
+        assert tags["GEOCYCLEGAN_NORM_STATS"] == "dense"
         assert (done.dataset_mask()[:6, :9] == 0).all()
         assert (done.dataset_mask()[6:] == 255).all()
         assert (done.read()[:, :6, :9] == 0).all()

@@ -120,7 +120,14 @@ def test_keeps_channels_last(features: Tensor) -> None:
 
 
 def test_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(ValueError, match="pool='scene' is not known"):
-        SceneNorm2d(3, pool="scene")
-    with pytest.raises(OptionError, match="'group' is not known; choose one of: instance, none"):
+    with pytest.raises(ValueError, match="pool='world' is not known"):
+        SceneNorm2d(3, pool="world")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="'group' is not known; choose one of: instance, scene"):
         norm_layer("group", 3)
+    layer = SceneNorm2d(3)
+    layer.mode = "frozen"
+    with pytest.raises(ValueError, match="call freeze first"):
+        layer(torch.zeros(1, 3, 4, 4))
+    layer.mode = "dense"
+    with pytest.raises(ValueError, match="needs cells, and the position"):
+        layer(torch.zeros(1, 3, 4, 4))

@@ -77,6 +77,16 @@ def test_tile_plan_partitions_the_scene_with_full_halos(
     assert len(plan) == sum(1 for _ in plan)
 
 
+def test_a_shift_moves_all_inner_borders() -> None:
+    plan = tile_plan(100, 64, core=32, halo=8, stride=4, shift=12)
+    assert plan.rows.cores == ((0, 12), (12, 32), (44, 32), (76, 24))
+    assert plan.cols.cores == ((0, 12), (12, 32), (44, 20))
+    assert all(size == 48 for _, size in plan.rows.reads)
+    assert len(tile_plan(8, 8, core=32, halo=8, stride=4, shift=12)) == 1
+    with pytest.raises(ValueError, match="shift 32"):
+        tile_plan(100, 64, core=32, halo=8, stride=4, shift=32)
+
+
 def test_tile_plan_refuses_a_core_off_the_stride() -> None:
     with pytest.raises(ValueError, match="multiples of the stride"):
         tile_plan(100, 100, core=10, halo=4, stride=4)

@@ -1,0 +1,82 @@
+"""What the norm layers see in the training set, for inference with frozen statistics.
+
+The same crops every time, the middles of chips spread evenly over the set, go through a generator
+together, layer by layer, so the statistics of each layer are those of all crops under the frozen
+statistics of the layers before it: what inference will do. Nothing is drawn at random and nothing
+in training changes by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from geocyclegan.methods.base import Direction
+from geocyclegan.models import Generator
+from geocyclegan.models.moments import Moments
+from geocyclegan.models.passes import Patch, pooled_statistics
+from geocyclegan.training.augment import centred
+from geocyclegan.training.config import TrainConfig
+from geocyclegan.training.data import LevelReader, stack
+
+CROPS = 16
+"""Crops of each domain; more of them change the statistics little, and cost time at each save."""
+
+_MEMORY = 1024**3
+
+
+def regime(config: TrainConfig) -> dict[str, Any]:
+    """Return what a bundle says about the statistics of its norm layers."""
+    return {
+        "kind": "instance",
+        "pool": "scene" if config.norm == "scene" else "crop",
+        "crops": config.scene_crops or 1,
+        "statistics": {"crops": CROPS},
+    }
+
+
+def training_statistics(
+    generators: Mapping[Direction, Generator],
+    readers: tuple[LevelReader, LevelReader],
+    crop: int,
+    device: torch.device,
+) -> dict[Direction, list[Moments]]:
+    """Measure each generator on fixed crops of the chips of its source domain.
+
+    Args:
+        generators: by direction; left as they were.
+        readers: training chips of A and of B.
+        crop: side of the crops in pixels.
+        device: where the generators are.
+
+    Returns:
+        Statistics of each norm layer, by direction.
+
+    Raises:
+        ChipsError: a chip cannot be read.
+    """
+    found: dict[Direction, list[Moments]] = {}
+    for direction, generator in generators.items():
+        reader = readers["ab".index(direction[0])]
+        count = min(CROPS, len(reader))
+        chosen = [i * len(reader) // count for i in range(count)]
+
+        def patches(reader: LevelReader = reader, chosen: list[int] = chosen) -> Iterator[Patch]:
+            for index in chosen:
+                levels, valid = reader.read(index)
+                middle = centred(reader.chips.size, crop, valid)
+                x, mask = stack([(levels, valid, middle)], crop)
+                yield Patch(x.to(device), None if mask is None else mask.to(device))
+
+        was_training = generator.training
+        generator.eval()
+        try:
+            found[direction] = pooled_statistics(
+                generator, patches, pixels=count * crop * crop, memory=_MEMORY
+            )
+        finally:
+            generator.thaw()
+            generator.train(was_training)
+    return found
