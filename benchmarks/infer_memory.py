@@ -58,7 +58,7 @@ def translate(scene_path: Path, out: Path, tile: int, mode: str) -> None:
     from geocyclegan.bundle import Bundle
     from geocyclegan.inference.engine import EngineOptions
     from geocyclegan.inference.statistics import NormStats
-    from geocyclegan.inference.translate import TranslateOptions, translate_open_scene
+    from geocyclegan.inference.translate import TranslateOptions, translate_scene_with
     from geocyclegan.models.resnet import ResNetGenerator
     from geocyclegan.raster.domain import BandInfo, Domain
     from geocyclegan.raster.radiometry import BandScaling
@@ -83,7 +83,7 @@ def translate(scene_path: Path, out: Path, tile: int, mode: str) -> None:
         norm_stats=cast(NormStats, mode), engine=EngineOptions(tile=tile, window=256)
     )
     started = time.perf_counter()
-    translate_open_scene(str(scene_path), out, bundle, network, options)
+    translate_scene_with(str(scene_path), out, bundle, network, options)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"peak_mib": peak, "seconds": seconds}))

@@ -19,7 +19,7 @@ from geocyclegan.bundle import Bundle, load_bundle, save_bundle
 from geocyclegan.device import choose_device
 from geocyclegan.inference.engine import EngineOptions
 from geocyclegan.inference.levels import Read, SceneLevels, to_tensors
-from geocyclegan.inference.translate import TranslateOptions, translate_open_scene
+from geocyclegan.inference.translate import TranslateOptions, translate_scene_with
 from geocyclegan.models import Generator, build_generator
 from geocyclegan.models.passes import Patch, lockstep
 from geocyclegan.raster.domain import BandInfo, Domain
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
             bare.append(forward(network, bundle, tiles, args.batch, device))
             out = Path(folder) / f"product{turn}.tif"
             started = time.perf_counter()
-            translate_open_scene(str(scene), out, bundle, network, options)
+            translate_scene_with(str(scene), out, bundle, network, options)
             whole.append(time.perf_counter() - started)
     pixels = args.size**2 / 1e6
     print(f"{args.generator}, width {args.width}, {args.size}² px, tile {args.tile}, {device},")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geocyclegan.cli.options import Settings, overwrite_option
+from geocyclegan.cli.options import Settings, overwrite_option, seed_option
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,7 +39,7 @@ TRAINING: dict[str, Any] = {
 @click.option(
     "--steps", type=click.IntRange(min=1), default=STEPS, show_default=True, help="Training steps."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the training.")
+@seed_option
 @overwrite_option
 @click.pass_obj
 def command(settings: Settings, out: Path, steps: int, seed: int, overwrite: bool) -> None:

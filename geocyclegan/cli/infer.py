@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geocyclegan.cli.options import Settings, parse_bytes
+from geocyclegan.cli.options import Settings, overwrite_option, parse_bytes, split_bands
 from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
 
 
@@ -34,7 +34,8 @@ from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
 )
 @click.option(
     "--bands",
-    default=None,
+    callback=split_bands,
+    metavar="BANDS",
     help="Bands of the scene in the model's order, by number or description: 4,3,2 or VV,VH."
     "  [default: those that the model names]",
 )
@@ -74,7 +75,7 @@ from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
     show_default=True,
     help="Where to run; auto takes CUDA when there is one.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a product that exists.")
+@overwrite_option
 @click.pass_obj
 def command(
     settings: Settings,
@@ -82,7 +83,7 @@ def command(
     out: Path,
     model: Path | None,
     direction: str,
-    bands: str | None,
+    bands: tuple[str, ...] | None,
     tile: int | None,
     batch: int | None,
     norm_stats: str,
@@ -115,7 +116,7 @@ def command(
     bundle = load_bundle(model) if model is not None else newest_bundle(Path("runs"))
     options = TranslateOptions(
         direction=cast(Direction, direction),
-        bands=None if bands is None else bands.split(","),
+        bands=bands,
         overwrite=overwrite,
         device=choose_device(device),
         norm_stats=cast(NormStats, norm_stats),

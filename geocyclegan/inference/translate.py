@@ -79,11 +79,11 @@ def translate_scene(scene_path: str, out: Path, bundle: Bundle, options: Transla
     """
     refuse_output(scene_path, out, options.overwrite)
     generator = bundle.generator(options.direction, options.device)
-    translate_open_scene(scene_path, out, bundle, generator, options)
+    translate_scene_with(scene_path, out, bundle, generator, options)
     return out
 
 
-def translate_open_scene(
+def translate_scene_with(
     scene_path: str, out: Path, bundle: Bundle, generator: Generator, options: TranslateOptions
 ) -> None:
     """Translate a scene with a generator that is loaded already.

@@ -18,7 +18,7 @@ from geocyclegan.files import sha256
 from geocyclegan.inference.engine import EngineOptions, Piece
 from geocyclegan.inference.resume import KeptPieces
 from geocyclegan.inference.statistics import NormStats
-from geocyclegan.inference.translate import TranslateOptions, translate_open_scene
+from geocyclegan.inference.translate import TranslateOptions, translate_scene_with
 from geocyclegan.models import Generator, build_generator
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
@@ -73,7 +73,7 @@ def translate(
     network = bundle.generator("a2b")
     calls = counted(network, stop_at)
     options = TranslateOptions(norm_stats=mode, engine=EngineOptions(tile=32, window=32))
-    translate_open_scene(str(scene), out, bundle, network, options)
+    translate_scene_with(str(scene), out, bundle, network, options)
     return calls
 
 
@@ -115,7 +115,7 @@ def test_a_unet_goes_on_in_the_middle_of_its_blend(tmp_path: Path, scene: Path) 
         network = bundle.generator("a2b")
         calls = counted(network, stop_at)
         options = TranslateOptions(engine=EngineOptions(window=128))
-        translate_open_scene(str(large), out, bundle, network, options)
+        translate_scene_with(str(large), out, bundle, network, options)
         return len(calls)
 
     with rasterio.open(scene) as source:
