@@ -40,6 +40,7 @@ class Scene:
         path: a file, a URL or a sub-dataset's name.
         bands: numbers ("1", "2-4") or descriptions; None takes all but alpha.
         amplitude: read complex pixels as their amplitude; without it they are refused.
+        classes: the pixels are classes, not measurements: colour-table indexes are welcome.
 
     Raises:
         NotFoundError: there is no such file.
@@ -53,9 +54,11 @@ class Scene:
         bands: Sequence[str] | None = None,
         *,
         amplitude: bool = False,
+        classes: bool = False,
     ) -> None:
         self.path = str(path)
         self._amplitude = amplitude
+        self._classes = classes
         self._warned = False
         self._dataset = open_dataset(self.path)
         try:
@@ -241,7 +244,7 @@ class Scene:
 
     def _check(self) -> None:
         d = self._dataset
-        if any(band.color == "palette" for band in self.bands):
+        if not self._classes and any(band.color == "palette" for band in self.bands):
             raise SceneError(
                 f"{self.path}: its pixels are colour-table indexes, which cannot be translated;"
                 f" expand them first: gdal_translate -expand rgb {self.path} rgb.tif"
