@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +34,15 @@ log = logging.getLogger(__name__)
 LARGEST_BLOCK_BYTES = 1 << 30
 
 
+@cache
+def _warn_of_not_finite(path: str) -> None:
+    """Say so once, however often the scene is opened."""
+    log.warning(
+        "%s: some pixels are not finite though no nodata value says so; they are taken as nodata",
+        path,
+    )
+
+
 class Scene:
     """An open scene and the bands chosen from it; a context manager.
 
@@ -40,7 +50,8 @@ class Scene:
         path: a file, a URL or a sub-dataset's name.
         bands: numbers ("1", "2-4") or descriptions; None takes all but alpha.
         amplitude: read complex pixels as their amplitude; without it they are refused.
-        classes: the pixels are classes, not measurements: colour-table indexes are welcome.
+        classes: the pixels are classes, not measurements: colour-table indexes are welcome, and
+            no value is taken for nodata, since nodata is a class, too.
 
     Raises:
         NotFoundError: there is no such file.
@@ -59,7 +70,6 @@ class Scene:
         self.path = str(path)
         self._amplitude = amplitude
         self._classes = classes
-        self._warned = False
         self._dataset = open_dataset(self.path)
         try:
             # First of all: what GDAL could not make of the CRS, it says at the next call.
@@ -175,13 +185,8 @@ class Scene:
             pixels = np.abs(pixels).astype(np.float32)
         if pixels.dtype.kind == "f":
             finite = np.isfinite(pixels).all(axis=0)
-            if not self._warned and bool((valid & ~finite).any()):
-                self._warned = True
-                log.warning(
-                    "%s: some pixels are not finite though no nodata value says so; they are"
-                    " taken as nodata",
-                    self.path,
-                )
+            if bool((valid & ~finite).any()):
+                _warn_of_not_finite(self.path)
             valid &= finite
         return pixels, valid
 
@@ -191,6 +196,8 @@ class Scene:
         flags = self._dataset.mask_flag_enums
         kinds = [flags[index - 1] for index in indexes]
         valid = np.ones(pixels.shape[1:], np.bool_)
+        if self._classes:
+            return valid
         # GDAL makes a mask of an alpha band only where it is the second or fourth and last.
         for band in self.all_bands:
             if band.color == "alpha" and band.index not in indexes:
