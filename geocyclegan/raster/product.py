@@ -26,6 +26,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from geocyclegan.errors import OutputError
 from geocyclegan.files import fsync_folder, make_folder, publish
+from geocyclegan.raster.digest import TAG, pixel_digest
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.windows import Window
@@ -165,6 +166,8 @@ class ProductWriter:
     def _finish(self) -> None:
         try:
             self._dataset.close()
+            with rasterio.open(self._work, "r+") as work:
+                work.update_tags(**{TAG: pixel_digest(work)})
             rasterio.shutil.copy(
                 str(self._work),
                 str(self._part),

@@ -163,7 +163,26 @@ class Scene:
         padded_valid[rows, cols] = valid
         return padded, padded_valid
 
-    def _read_inside(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    def overview(self, most: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Read every n-th pixel of the whole scene, from the file's overviews where it has some.
+
+        Args:
+            most: rows and columns of the result are no more than this.
+
+        Returns:
+            Pixels and valid mask as from `read`.
+
+        Raises:
+            SceneError: the pixels cannot be read.
+        """
+        height, width = self.grid.shape
+        step = max(-(-max(height, width) // most), 1)
+        shape = max(height // step, 1), max(width // step, 1)
+        return self._read_inside(Window(0, 0, height, width), shape)
+
+    def _read_inside(
+        self, window: Window, shape: tuple[int, int] | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         if 0 in window.shape:
             return (
                 np.zeros((len(self.bands), *window.shape), self.dtype),
@@ -173,7 +192,9 @@ class Scene:
         area = RasterioWindow(window.col, window.row, window.width, window.height)
         try:
             with rasterio.Env(**HONEST_PNG):
-                pixels = self._dataset.read(indexes, window=area)
+                pixels = self._dataset.read(
+                    indexes, window=area, out_shape=shape and (len(indexes), *shape)
+                )
                 valid = self._read_mask(pixels, indexes, area)
         except (*GDAL_ERRORS, MemoryError) as error:
             raise SceneError(
@@ -195,20 +216,22 @@ class Scene:
     ) -> npt.NDArray[np.bool_]:
         flags = self._dataset.mask_flag_enums
         kinds = [flags[index - 1] for index in indexes]
+        shape = pixels.shape[1:]
         valid = np.ones(pixels.shape[1:], np.bool_)
         if self._classes:
             return valid
         # GDAL makes a mask of an alpha band only where it is the second or fourth and last.
         for band in self.all_bands:
             if band.color == "alpha" and band.index not in indexes:
-                valid &= self._dataset.read(band.index, window=area) > 0
+                valid &= self._dataset.read(band.index, window=area, out_shape=shape) > 0
         if any(MaskFlags.per_dataset in kind for kind in kinds):
             # Near infrared is often mislabelled as alpha; who names that band wants its values.
             alpha_is_data = any(band.color == "alpha" for band in self.bands)
             if not (alpha_is_data and any(MaskFlags.alpha in kind for kind in kinds)):
-                valid &= self._dataset.read_masks(indexes[0], window=area) > 0
+                valid &= self._dataset.read_masks(indexes[0], window=area, out_shape=shape) > 0
         elif any(kind != [MaskFlags.all_valid] for kind in kinds):
-            valid &= (self._dataset.read_masks(indexes, window=area) > 0).all(axis=0)
+            masks = self._dataset.read_masks(indexes, window=area, out_shape=pixels.shape)
+            valid &= (masks > 0).all(axis=0)
             return valid
         # A file may carry a mask and a nodata value, too; GDAL then looks at the mask alone.
         for band, values in zip(self.bands, pixels, strict=True):
