@@ -75,9 +75,13 @@ def _common_nodata(bands: Sequence[SourceBand], dtype: str) -> float | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Let rasterio write files without georeferencing, which are ordinary here, in silence."""
-    with warnings.catch_warnings():
+def chip_env() -> Iterator[None]:
+    """What `encode_chip` needs around it: entered once for many chips, since it takes its time.
+
+    Masks go into the files, and files without georeferencing, which are ordinary here, are written
+    in silence.
+    """
+    with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 
@@ -91,7 +95,7 @@ def _compression() -> dict[str, Any]:
     """
     profile = {"driver": "GTiff", "width": 16, "height": 16, "count": 1, "dtype": "uint8"}
     try:
-        with _quiet(), MemoryFile() as memory, memory.open(**profile, compress="zstd") as test:
+        with MemoryFile() as memory, memory.open(**profile, compress="zstd") as test:
             test.write(np.zeros((1, 16, 16), np.uint8))
     except RasterioError:
         return {"compress": "deflate", "zlevel": 1}
@@ -101,7 +105,7 @@ def _compression() -> dict[str, Any]:
 def encode_chip(
     grid: Grid, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_], style: ChipStyle
 ) -> bytes:
-    """Return a chip as a GeoTIFF.
+    """Return a chip as a GeoTIFF; to be called within `chip_env`.
 
     Args:
         grid: its own grid.
@@ -128,9 +132,10 @@ def encode_chip(
         "photometric": "RGB" if is_rgb else "MINISBLACK",
         "alpha": "NO",
     }
-    with _quiet(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
+    with MemoryFile() as memory:
         with memory.open(**profile) as chip:
-            chip.colorinterp = colors
+            if chip.colorinterp != tuple(colors):
+                chip.colorinterp = colors
             chip.write(pixels)
             if not valid.all():
                 chip.write_mask(valid)
@@ -158,7 +163,8 @@ def save_chip(path: Path, data: bytes) -> str:
 
 
 def _describe(chip: Any, bands: Sequence[SourceBand]) -> None:
-    chip.descriptions = [band.name for band in bands]
+    if any(band.name for band in bands):
+        chip.descriptions = [band.name for band in bands]
     if any(band.unit for band in bands):
         chip.units = [band.unit or "" for band in bands]
     if any(band.scale != 1.0 or band.offset != 0.0 for band in bands):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geocyclegan.chips.chipfile import ChipStyle, encode_chip, save_chip
+from geocyclegan.chips.chipfile import ChipStyle, chip_env, encode_chip, save_chip
 from geocyclegan.chips.choose import ROUNDING, CutChip, Outcome, Plan, PlannedChip
 from geocyclegan.chips.parts import Part, divide
 from geocyclegan.chips.source import open_classes
@@ -126,6 +126,7 @@ def _cut(task: _Task) -> tuple[Statistics, list[Outcome]]:
         if scene.labels is not None and task.options.folder is not None:
             labels = stack.enter_context(open_classes(scene.labels, scene.grid))
         style = ChipStyle.of(source.bands, source.dtype)
+        stack.enter_context(chip_env())
         outcomes = [
             _window(task, chip, *_crop(pixels, valid, chip.window, part.read), style, labels)
             for chip in task.chips

@@ -11,7 +11,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 
-from geocyclegan.chips.chipfile import ChipStyle, encode_chip, save_chip
+from geocyclegan.chips.chipfile import ChipStyle, chip_env, encode_chip, save_chip
 from geocyclegan.errors import OutputError
 from geocyclegan.files import sha256
 from geocyclegan.raster.bands import SourceBand
@@ -28,7 +28,8 @@ def write_chip(
     valid: npt.NDArray[np.bool_],
     style: ChipStyle,
 ) -> str:
-    return save_chip(path, encode_chip(grid, pixels, valid, style))
+    with chip_env():
+        return save_chip(path, encode_chip(grid, pixels, valid, style))
 
 
 def band(
