@@ -146,6 +146,8 @@ def run_child(what: str, scene: Path, out: Path, workers: int, codec: dict[str, 
         if codec != chipfile._compression():
             raise SystemExit("chip writes its own codec only; run it in the default")
         chip_scenes([scene], ChipOptions(out=out, size=SIZE, edge="drop", workers=workers))
+    elif what == "make":
+        make_scene(scene, *(int(number) for number in codec["scene"]))
     elif what == "limit":
         spread(bare, [(scene, codec, i, workers) for i in range(workers)])
     elif what == "loop":
@@ -181,9 +183,14 @@ def measure(
     return best
 
 
+def make_in_child(path: Path, side: int, bands: int, block: int) -> None:
+    """Make the scene in another process: a child inherits the peak memory of this one."""
+    measure("make", path, path.parent, 1, {"scene": [side, bands, block]}, 1)
+
+
 def compare(side: int, bands: int, workers: int, repeat: int, folder: Path) -> None:
     scene = folder / "scene.tif"
-    make_scene(scene, side, bands, BLOCK)
+    make_in_child(scene, side, bands, BLOCK)
     chips = (side // SIZE) ** 2
     print(
         f"{side} x {side} px, {bands} bands of 16 bits, deflate in blocks of {BLOCK} px,"
@@ -231,7 +238,7 @@ def memory(workers: int, folder: Path) -> None:
         first = 0.0
         for side in (5000, 10_000, 20_000):
             scene = folder / "scene.tif"
-            make_scene(scene, side, 2, block)
+            make_in_child(scene, side, 2, block)
             peak = measure("chip", scene, folder, workers, DEFAULT_CODEC, 1)["peak_mib"]
             first = first or peak
             print(f"{layout:8} {side:8} {peak:9.0f} {peak / first - 1:+17.1%}", flush=True)

@@ -33,7 +33,9 @@ from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
 
-BLOCK_CACHE_BYTES = 256 << 20
+# Parts are whole blocks, so few are wanted twice; warped tiles look at their neighbours' blocks.
+_BLOCK_CACHE_BYTES = 64 << 20
+_WARPED_CACHE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,9 @@ def _tasks(plan: Plan, step: int, options: CutOptions) -> Iterator[_Task]:
 
 def _cut(task: _Task) -> tuple[Statistics, list[Outcome]]:
     scene, part = task.scene, task.part
+    is_warped = scene.source.grid is not None
     with ExitStack() as stack:
-        stack.enter_context(gdal_env(BLOCK_CACHE_BYTES))
+        stack.enter_context(gdal_env(_WARPED_CACHE_BYTES if is_warped else _BLOCK_CACHE_BYTES))
         source = stack.enter_context(scene.source.open())
         pixels, valid = source.read(part.read)
         labels = None

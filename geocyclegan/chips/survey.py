@@ -180,7 +180,8 @@ def _facts(
         with gdal_env():
             seen, domain, grid, block = _look(source, wanted)
             if label is not None:
-                open_classes(label, grid).__exit__(None, None, None)
+                with open_classes(label, grid):
+                    pass  # only to be sure of it before anything is written
         if wanted is None:
             wanted = domain
         opened.append((seen, domain, grid, block, label))

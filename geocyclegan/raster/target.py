@@ -141,6 +141,11 @@ def regrid(grid: Grid, crs: CRS | None, res: tuple[float, float] | None, scene: 
     if not (np.isfinite(xs).all() and np.isfinite(ys).all()):
         raise SceneError(f"{scene}: parts of it have no place in the CRS of --crs")
     across, down = res or (_own_size(grid, target),) * 2
+    if across > float(np.ptp(xs)) or down > float(np.ptp(ys)):
+        raise OptionError(
+            f"--res {across:g},{down:g}: larger than all of {scene}, {np.ptp(xs):.4g} x"
+            f" {np.ptp(ys):.4g} in units of its CRS; the size counts in those"
+        )
     # A hair of tolerance, or rounding adds an empty row to a grid that is there already.
     west, north = math.floor(xs.min() / across + 1e-6), math.ceil(ys.max() / down - 1e-6)
     width = max(math.ceil(xs.max() / across - 1e-6) - west, 1)

@@ -57,6 +57,8 @@ def test_options() -> None:
         regrid(Grid(None, Affine.identity(), 5, 5), UTM, None, "a")
     with pytest.raises(OptionError, match="--res"):
         regrid(grid(), None, (1e-6, 1e-6), "a")
+    with pytest.raises(OptionError, match="--res 2000,2000: larger than all of a, 1000 x 1000"):
+        regrid(grid(), None, (2000.0, 2000.0), "a")
 
 
 def test_a_grid_survives_json() -> None:
