@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from geocyclegan.raster.align import Raster
 from geocyclegan.raster.bands import SourceBand
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
-from geocyclegan.raster.scene import Scene
 
 # Stands in until the statistics of all images are known.
 UNFITTED = BandScaling("linear", (-1.0, 1.0), (-1.0, 1.0))
 
 
-def describe(scene: Scene) -> Domain:
+def describe(scene: Raster) -> Domain:
     """Return the domain that a scene would make, its radiometry not fitted yet."""
     return Domain(
         tuple(_band(band) for band in scene.bands),
@@ -51,6 +53,30 @@ def difference(first: Domain, second: Domain) -> tuple[str, str] | None:
         if (a.scale, a.offset) != (b.scale, b.offset):
             return _packing(a, number), _packing(b, number)
     return None
+
+
+def packing(domain: Domain) -> tuple[tuple[float, float], ...]:
+    """Return scale and offset of each band: what turns stored numbers into physical ones."""
+    return tuple((band.scale, band.offset) for band in domain.bands)
+
+
+def can_repack(wanted: Domain, found: Domain) -> bool:
+    """Say whether stored numbers of one image can be turned into those of another.
+
+    They can where both say what their numbers mean, by a scale and an offset or by being floating
+    point, which stores physical numbers as they are. A plain integer says nothing.
+    """
+    if wanted.count != found.count or wanted.amplitude != found.amplitude:
+        return False
+
+    def speaks(domain: Domain, band: BandInfo) -> bool:
+        is_float = np.dtype(domain.dtype).kind == "f"
+        return is_float or (band.scale, band.offset) != (1.0, 0.0)
+
+    return packing(wanted) != packing(found) and all(
+        speaks(wanted, a) and speaks(found, b) and a.scale and b.scale
+        for a, b in zip(wanted.bands, found.bands, strict=True)
+    )
 
 
 def _count(domain: Domain) -> str:

@@ -30,33 +30,35 @@ class Aoi:
 
     Args:
         path: any file that GDAL reads as vectors.
+        option: the option that named it, for messages.
 
     Raises:
         OptionError: it cannot be read, or holds no polygon or no CRS.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, option: str = "--aoi") -> None:
         import geopandas
         from pyogrio.errors import DataSourceError
 
         self.path = path
+        self.option = option
         try:
             frame = geopandas.read_file(path)
         except (DataSourceError, OSError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise OptionError(
-                f"--aoi {path}: not a vector file that can be read ({reason})"
+                f"{option} {path}: not a vector file that can be read ({reason})"
             ) from error
         geometry = frame.geometry if isinstance(frame, geopandas.GeoDataFrame) else None
         if geometry is not None:
             kinds = ("Polygon", "MultiPolygon", "GeometryCollection")
             geometry = geometry[geometry.geom_type.isin(kinds) & ~geometry.is_empty]
         if geometry is None or not len(geometry):
-            raise OptionError(f"--aoi {path}: it holds no polygon")
+            raise OptionError(f"{option} {path}: it holds no polygon")
         if geometry.crs is None:
             raise OptionError(
-                f"--aoi {path}: it has no CRS, so its place is unknown; give it one, for example:"
-                f" ogr2ogr -a_srs EPSG:4326 aoi.gpkg {path}"
+                f"{option} {path}: it has no CRS, so its place is unknown; give it one, for"
+                f" example: ogr2ogr -a_srs EPSG:4326 polygons.gpkg {path}"
             )
         self._geometry = geometry
 
@@ -68,15 +70,15 @@ class Aoi:
         """
         if grid.crs is None:
             raise OptionError(
-                f"--aoi {self.path}: {scene} has no CRS, so no polygon has a place in it; chip it"
-                " without --aoi, or give it its CRS with gdal_edit.py -a_srs"
+                f"{self.option} {self.path}: {scene} has no CRS, so no polygon has a place in it;"
+                f" chip it without {self.option}, or give it its CRS with gdal_edit.py -a_srs"
             )
         geometry = self._near(grid)
         try:
             geometry = geometry.to_crs(grid.crs.to_wkt())
         except Exception as error:  # pyproj raises its own classes, one per stage
             raise OptionError(
-                f"--aoi {self.path}: it cannot be brought into the CRS of {scene} ({error})"
+                f"{self.option} {self.path}: it cannot be brought into the CRS of {scene} ({error})"
             ) from error
         shapes = [shape for shape in geometry if np.isfinite(shape.bounds).all()]
         inverse = ~grid.transform
@@ -119,31 +121,39 @@ def _affine(shape: Any, coefficients: Sequence[float]) -> Any:
 
 
 def cover_shares(
-    area: Any, rows: Sequence[int], cols: Sequence[int], size: int, shape: tuple[int, int]
+    area: Any,
+    rows: npt.NDArray[np.int64],
+    cols: npt.NDArray[np.int64],
+    size: int,
+    shape: tuple[int, int],
 ) -> npt.NDArray[np.float64]:
     """Return the covered share of every window, of its part inside the scene.
 
     Args:
-        area: the AOI in (column, row) coordinates.
-        rows: first rows of the windows.
-        cols: first columns of the windows.
+        area: the polygons in (column, row) coordinates.
+        rows: first row of each window `(n,)`, increasing.
+        cols: first column of each window `(n,)`.
         size: side of the windows.
         shape: rows and columns of the scene.
 
     Returns:
-        `(len(rows), len(cols))`, from 0 to 1.
+        `(n,)`, from 0 to 1.
     """
     height, width = shape
-    shares = np.zeros((len(rows), len(cols)))
-    left = np.asarray(cols, float)
+    shares = np.zeros(len(rows))
+    left = cols.astype(np.float64)
     right = np.minimum(left + size, width)
-    for i, row in enumerate(rows):
+    changes = np.flatnonzero(np.diff(rows)) + 1
+    for begin, end in zip([0, *changes], [*changes, len(rows)], strict=True):
+        if begin == end:
+            break
+        row, chosen = int(rows[begin]), slice(begin, end)
         bottom = min(row + size, height)
-        # Only a strip of the AOI matters to a row of windows; this keeps large AOIs fast.
+        # Only a strip of the polygons matters to a row of windows; this keeps large ones fast.
         strip = shapely.intersection(area, shapely.box(0, row, width, bottom))
         if strip.is_empty:
             continue
-        windows = shapely.box(left, row, right, bottom)
+        windows = shapely.box(left[chosen], row, right[chosen], bottom)
         inside = shapely.area(shapely.intersection(strip, windows))
-        shares[i] = inside / shapely.area(windows)
-    return np.clip(shares, 0.0, 1.0)
+        shares[chosen] = inside / shapely.area(windows)
+    return np.asarray(np.clip(shares, 0.0, 1.0))

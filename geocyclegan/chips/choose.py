@@ -1,132 +1,93 @@
-"""Which windows of a scene become chips: AOI, valid pixels, split."""
+"""Which windows of a scene become chips, before a pixel is read and after."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from geocyclegan.chips.aoi import Aoi, cover_shares
-from geocyclegan.chips.manifest import Split
+from geocyclegan.chips.geometry import Geometry, Windows, lay_windows
+from geocyclegan.chips.manifest import DomainName, Split
 from geocyclegan.chips.options import ChipOptions
-from geocyclegan.chips.split import DROPPED, VAL, split_windows
-from geocyclegan.chips.survey import SceneFacts, SceneSurvey, window_counts, window_starts
+from geocyclegan.chips.split import DROPPED, VAL
+from geocyclegan.chips.survey import SceneFacts
 from geocyclegan.errors import ChipsError, OptionError
 from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
 
+Reason = Literal["uncovered", "excluded", "invalid", "flat", "straddling", "duplicate", "unpaired"]
+"""Why a window is left out; each is looked at in this order."""
+
 # Shares are sums of floating-point areas; a window covered exactly by half counts as half.
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class PlannedChip:
-    """A chip to be cut.
+    """A window that may become a chip.
 
     Attributes:
         window: its pixels in the scene.
-        split: "train" or "val".
+        split: "train" or "val"; None if it lies across the edge between them, so that it is only
+            counted.
         path: where it goes, relative to the chip folder.
-        valid: share of valid pixels.
         cover: share that the AOI covers, 1 without one.
     """
 
     window: Window
-    split: Split
+    split: Split | None
     path: str
-    valid: float
     cover: float
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The chips of a scene, and how many windows were left out for what.
+class Plan:
+    """A scene and what is to be done with it.
 
     Attributes:
-        chips: by row, then column.
-        windows: all windows of the scene.
-        uncovered: too little of them lies in the AOI.
-        invalid: of the rest, too few pixels are valid.
-        straddling: of the rest, they lie across the edge between training and validation.
+        scene: the scene.
+        size: side of its windows in pixels.
+        windows: how many windows it has.
+        chips: those that may become chips, by row, then column.
+        uncovered: windows too little of which lies in the AOI.
+        excluded: of the rest, those that an exclusion polygon touches.
     """
 
-    chips: tuple[PlannedChip, ...]
+    scene: SceneFacts
+    size: int
     windows: int
+    chips: tuple[PlannedChip, ...]
     uncovered: int
-    invalid: int
-    straddling: int
+    excluded: int
 
 
-def choose_chips(
-    scenes: list[SceneFacts],
-    covers: list[npt.NDArray[np.float64]],
-    surveys: list[SceneSurvey],
-    options: ChipOptions,
-) -> list[Choice]:
-    """Choose the chips of all scenes.
+def plan_scenes(
+    scenes: Sequence[SceneFacts], geometry: Geometry, options: ChipOptions
+) -> list[Plan]:
+    """Lay windows over the scenes; scenes that the AOI does not touch are left out.
 
     Raises:
-        ChipsError: no window of any scene passes the filters.
+        OptionError: polygons cannot be used, or the AOI touches no scene.
     """
-    choices = [
-        _choose(scene, cover, survey.valid, options)
-        for scene, cover, survey in zip(scenes, covers, surveys, strict=True)
-    ]
-    if not any(choice.chips for choice in choices):
-        raise _nothing(choices, options)
-    for scene, choice in zip(scenes, choices, strict=True):
-        if not choice.chips:
-            log.warning("%s: none of its windows passes the filters, it gives no chip", scene.path)
-    return choices
-
-
-def _nothing(choices: list[Choice], options: ChipOptions) -> ChipsError:
-    """Say which filter removed how many windows."""
-    windows = sum(choice.windows for choice in choices)
-    uncovered = sum(choice.uncovered for choice in choices)
-    invalid = sum(choice.invalid for choice in choices)
-    straddling = sum(choice.straddling for choice in choices)
-    reasons, remedies = [], []
-    if uncovered:
-        reasons.append(f"{uncovered} less than {options.min_cover:.0%} covered by --aoi")
-        remedies.append("--min-cover")
-    if invalid:
-        reasons.append(f"{invalid} with less than {options.min_valid:.0%} valid pixels")
-        remedies.append("--min-valid")
-    if straddling:
-        reasons.append(f"{straddling} across the edge of a validation block")
-        remedies.append("--val")
-    return ChipsError(
-        f"no chip to write, of {windows} window{'s' * (windows != 1)} of {options.size} px:"
-        f" {', '.join(reasons)}; lower {', '.join(remedies)} or --size"
-    )
-
-
-def cover_scenes(
-    scenes: list[SceneFacts], options: ChipOptions
-) -> tuple[list[SceneFacts], list[npt.NDArray[np.float64]]]:
-    """Return the scenes that the AOI touches, and for each the covered share of every window.
-
-    Raises:
-        OptionError: the AOI cannot be used, or touches no scene.
-    """
-    if options.aoi is None:
-        return scenes, [np.ones(window_counts(scene.grid, options)) for scene in scenes]
-    aoi = Aoi(options.aoi)
-    touched, covers, outside = [], [], []
+    aoi = Aoi(options.aoi) if options.aoi else None
+    exclude = Aoi(options.exclude, "--exclude") if options.exclude else None
+    plans, outside = [], []
     for scene in scenes:
-        area = aoi.in_pixels(scene.grid, scene.path)
-        if area is None:
+        area = aoi.in_pixels(scene.grid, scene.path) if aoi else None
+        if aoi and area is None:
             outside.append(scene.path)
             continue
-        rows, cols = window_starts(scene.grid, options)
-        touched.append(scene)
-        covers.append(cover_shares(area, rows, cols, options.size, scene.grid.shape))
-    if not touched:
+        out = exclude.in_pixels(scene.grid, scene.path) if exclude else None
+        plans.append(_plan(scene, geometry, options, area, out))
+    if not plans:
         more = f" nor any of {len(outside) - 1} other scenes" if len(outside) > 1 else ""
         raise OptionError(
             f"--aoi {options.aoi}: its polygons do not touch {outside[0]}{more}; is it of another"
@@ -134,37 +95,166 @@ def cover_scenes(
         )
     for path in outside:
         log.warning("%s: outside the AOI, left out", path)
-    return touched, covers
+    return plans
 
 
-def _choose(
-    scene: SceneFacts,
-    cover: npt.NDArray[np.float64],
-    valid: npt.NDArray[np.float64],
-    options: ChipOptions,
-) -> Choice:
-    rows, cols = window_starts(scene.grid, options)
-    covered = (cover > 0.0) & (cover >= options.min_cover - _ROUNDING)
-    sound = covered & (valid > 0.0) & (valid >= options.min_valid - _ROUNDING)
-    split = split_windows(*scene.grid.shape, options.size, options.step, options.val, options.seed)
-    kept = sound & (split != DROPPED)
-    chips = []
-    for i, j in np.argwhere(kept):
-        side: Split = "val" if split[i, j] == VAL else "train"
-        name = f"{scene.id}_r{rows[i]:05d}_c{cols[j]:05d}.tif"
-        chips.append(
-            PlannedChip(
-                Window(rows[i], cols[j], options.size, options.size),
-                side,
-                str(PurePosixPath(f"{side}_{options.domain}", name)),
-                float(valid[i, j]),
-                float(cover[i, j]),
-            )
-        )
-    return Choice(
-        tuple(chips),
-        windows=valid.size,
+def _plan(
+    scene: SceneFacts, geometry: Geometry, options: ChipOptions, area: Any, exclude: Any
+) -> Plan:
+    shape, size = scene.grid.shape, geometry.size
+    windows = lay_windows(*shape, geometry)
+    cover = _shares(area, windows, size, shape) if area is not None else np.ones(len(windows))
+    covered = (cover > 0.0) & (cover >= options.min_cover - ROUNDING)
+    free = np.ones(len(windows), np.bool_)
+    if exclude is not None:
+        free = _shares(exclude, windows, size, shape) <= ROUNDING
+    chips = tuple(
+        _chip(scene, options.domain, windows, int(i), size, float(cover[i]))
+        for i in np.flatnonzero(covered & free)
+    )
+    return Plan(
+        scene,
+        size,
+        len(windows),
+        chips,
         uncovered=int(np.count_nonzero(~covered)),
-        invalid=int(np.count_nonzero(covered & ~sound)),
-        straddling=int(np.count_nonzero(sound & ~kept)),
+        excluded=int(np.count_nonzero(covered & ~free)),
+    )
+
+
+def _shares(
+    area: Any, windows: Windows, size: int, shape: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    return cover_shares(area, windows.rows, windows.cols, size, shape)
+
+
+def _chip(
+    scene: SceneFacts, domain: DomainName, windows: Windows, i: int, size: int, cover: float
+) -> PlannedChip:
+    row, col, split = int(windows.rows[i]), int(windows.cols[i]), int(windows.split[i])
+    side: Split = "val" if split == VAL else "train"
+    return PlannedChip(
+        Window(row, col, size, size),
+        None if split == DROPPED else side,
+        str(PurePosixPath(f"{side}_{domain}", f"{scene.id}_r{row:05d}_c{col:05d}.tif")),
+        cover,
+    )
+
+
+@dataclass(frozen=True)
+class CutChip:
+    """A window that passed, cut or hashed.
+
+    Attributes:
+        plan: what was planned.
+        valid: share of valid pixels, of those inside the scene.
+        sha256: hash of the file; empty where there is none.
+        content: hash of the pixels and their mask; empty where nobody asked.
+        label_sha256: hash of the label chip's file; empty where there is none.
+    """
+
+    plan: PlannedChip
+    valid: float
+    sha256: str
+    content: str
+    label_sha256: str
+
+
+Outcome = CutChip | Reason
+"""What became of a planned chip."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chips of a scene, and how many windows were left out for what."""
+
+    chips: tuple[CutChip, ...]
+    windows: int
+    left_out: Counter[Reason]
+
+
+def choose_chips(
+    plans: Sequence[Plan],
+    outcomes: Sequence[Sequence[Outcome]],
+    known: Sequence[set[str]] | None,
+) -> list[Choice]:
+    """Sort out what became of the windows of each scene.
+
+    Args:
+        plans: the scenes.
+        outcomes: what became of each of their planned chips.
+        known: for each scene, the content of chips that come before it in the domain and are not
+            cut now; None keeps duplicates. Scenes must be in the order of the domain.
+    """
+    seen: set[str] = set()
+    choices = []
+    for i, (plan, found) in enumerate(zip(plans, outcomes, strict=True)):
+        left_out: Counter[Reason] = Counter()
+        left_out.update({"uncovered": plan.uncovered, "excluded": plan.excluded})
+        chips = []
+        for outcome in found:
+            if not isinstance(outcome, CutChip):
+                left_out[outcome] += 1
+            elif known is not None and (outcome.content in seen or outcome.content in known[i]):
+                left_out["duplicate"] += 1
+            else:
+                seen.add(outcome.content)
+                chips.append(outcome)
+        choices.append(Choice(tuple(chips), plan.windows, left_out))
+    return choices
+
+
+def pair_up(first: Sequence[Choice], second: Sequence[Choice]) -> tuple[list[Choice], list[Choice]]:
+    """Keep the windows that both scenes of each pair have."""
+
+    def keep(choice: Choice, partner: Choice) -> Choice:
+        there = {chip.plan.window for chip in partner.chips}
+        chips = tuple(chip for chip in choice.chips if chip.plan.window in there)
+        left_out = choice.left_out.copy()
+        left_out["unpaired"] += len(choice.chips) - len(chips)
+        return Choice(chips, choice.windows, left_out)
+
+    pairs = list(zip(first, second, strict=True))
+    return [keep(a, b) for a, b in pairs], [keep(b, a) for a, b in pairs]
+
+
+def check_choices(plans: Sequence[Plan], choices: Sequence[Choice], options: ChipOptions) -> None:
+    """Refuse a run without a chip; warn of scenes without one.
+
+    Raises:
+        ChipsError: no window of any scene passes the filters; it says which filter removed them.
+    """
+    if not any(choice.chips for choice in choices):
+        raise _nothing(plans[0].size, choices, options)
+    for plan, choice in zip(plans, choices, strict=True):
+        if not choice.chips:
+            log.warning(
+                "%s: none of its windows passes the filters, it gives no chip", plan.scene.path
+            )
+
+
+def _nothing(size: int, choices: Sequence[Choice], options: ChipOptions) -> ChipsError:
+    windows = sum(choice.windows for choice in choices)
+    counts = sum((choice.left_out for choice in choices), Counter[Reason]())
+    if not windows:
+        return ChipsError(
+            f"no chip to write: no window of {size} px fits into a scene; lower --size, or let it"
+            " reach beyond with --edge pad"
+        )
+    told: dict[Reason, tuple[str, str]] = {
+        "uncovered": (f"less than {options.min_cover:.0%} covered by --aoi", "--min-cover"),
+        "excluded": ("touched by --exclude", "--exclude"),
+        "invalid": (f"with less than {options.min_valid:.0%} valid pixels", "--min-valid"),
+        "flat": (f"with less than {options.min_std:g} standard deviation", "--min-std"),
+        "straddling": ("across the edge of a validation block", "--val"),
+        "duplicate": ("of the same pixels as another chip", "--drop-duplicates"),
+        "unpaired": ("without a partner", "--pair"),
+    }
+    reasons = [f"{counts[key]} {text}" for key, (text, _) in told.items() if counts[key]]
+    lowered: tuple[Reason, ...] = ("uncovered", "invalid", "flat", "straddling")
+    remedies = [told[key][1] for key in lowered if counts[key]]
+    advice = f"{', '.join(remedies)} or --size" if remedies else "--size"
+    return ChipsError(
+        f"no chip to write, of {windows} window{'s' * (windows != 1)} of {size} px:"
+        f" {', '.join(reasons)}; lower {advice}"
     )

@@ -1,131 +1,217 @@
-"""The second pass over the scenes: read the chosen windows and write them as chips."""
+"""The one pass over the scenes: statistics, filters, and chips into a folder of their own.
+
+Chips are written beside the set, in `.statistics/<domain>/cutting/`: only when all scenes have been
+read to their end is it known that all are sound, and which chips belong to the set.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from geocyclegan.chips.chipfile import ChipStyle, write_chip
-from geocyclegan.chips.choose import PlannedChip
-from geocyclegan.chips.manifest import ChipRow, DomainName
-from geocyclegan.chips.survey import BLOCK_CACHE_BYTES, SAMPLES_AT_ONCE, SceneFacts
+from geocyclegan.chips.chipfile import ChipStyle, chip_env, encode_chip, save_chip
+from geocyclegan.chips.choose import ROUNDING, CutChip, Outcome, Plan, PlannedChip
+from geocyclegan.chips.parts import Part, divide
+from geocyclegan.chips.source import open_classes
+from geocyclegan.chips.statistics import Statistics
+from geocyclegan.chips.survey import SceneFacts
 from geocyclegan.chips.workers import run_tasks
+from geocyclegan.errors import SceneError
 from geocyclegan.progress import Progress
+from geocyclegan.raster.align import AlignedScene
 from geocyclegan.raster.opening import gdal_env
+from geocyclegan.raster.sketch import BandSketch
 from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
 
+# Parts are whole blocks, so few are wanted twice; warped tiles look at their neighbours' blocks.
+_BLOCK_CACHE_BYTES = 64 << 20
+_WARPED_CACHE_BYTES = 256 << 20
+
 
 @dataclass(frozen=True)
-class _Strip:
-    """Neighbouring chips of one row, read at once: most files decode whole rows of blocks."""
+class CutOptions:
+    """What is done with each window.
 
+    Attributes:
+        folder: where chips are written; None writes none.
+        min_valid: least share of valid pixels.
+        min_std: least standard deviation of some band.
+        content: hash pixels, to find duplicates or to know them again.
+    """
+
+    folder: Path | None
+    min_valid: float
+    min_std: float
+    content: bool
+
+
+@dataclass(frozen=True)
+class SceneCut:
+    """What the pass found in a scene.
+
+    Attributes:
+        statistics: of the valid pixels, compact, one per band.
+        outcomes: what became of each planned chip.
+    """
+
+    statistics: Statistics
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class _Task:
     scene: SceneFacts
-    folder: Path
+    part: Part
     chips: tuple[PlannedChip, ...]
-
-    @property
-    def window(self) -> Window:
-        first, last = self.chips[0].window, self.chips[-1].window
-        return Window(first.row, first.col, first.height, last.col_stop - first.col)
+    options: CutOptions
 
 
-def cut_chips(
-    folder: Path,
-    domain: DomainName,
-    scenes: Sequence[tuple[SceneFacts, Sequence[PlannedChip]]],
-    workers: int,
-) -> list[ChipRow]:
-    """Write the chips of all scenes.
-
-    Args:
-        folder: the chip folder.
-        domain: "a" or "b".
-        scenes: each with its chips by row, then column.
-        workers: processes.
-
-    Returns:
-        A manifest row per chip, in the same order.
+def cut_scenes(
+    plans: Sequence[Plan], step: int, options: CutOptions, workers: int
+) -> list[SceneCut]:
+    """Read all pixels once.
 
     Raises:
-        SceneError: pixels cannot be read.
+        SceneError: pixels cannot be read, or a scene has no valid one.
         OutputError: a chip cannot be written.
     """
-    strips = [strip for scene, chips in scenes for strip in _strips(scene, folder, chips)]
-    rows = []
-    with Progress(sum(len(strip.chips) for strip in strips), "chip", "chip") as progress:
-        for strip, digests in zip(strips, run_tasks(_cut_strip, strips, workers), strict=True):
-            for chip, digest in zip(strip.chips, digests, strict=True):
-                rows.append(
-                    ChipRow(
-                        chip=chip.path,
-                        domain=domain,
-                        split=chip.split,
-                        scene=strip.scene.path,
-                        scene_id=strip.scene.id,
-                        row=chip.window.row,
-                        col=chip.window.col,
-                        valid=chip.valid,
-                        cover=chip.cover,
-                        sha256=digest,
-                    )
+    tasks = [list(_tasks(plan, step, options)) for plan in plans]
+    results = run_tasks(_cut, [task for of_scene in tasks for task in of_scene], workers)
+    cuts = []
+    with Progress(sum(len(plan.chips) for plan in plans), "chip", "window") as progress:
+        for plan, of_scene in zip(plans, tasks, strict=True):
+            sketches = [BandSketch(plan.scene.domain.dtype) for _ in plan.scene.domain.bands]
+            outcomes: dict[int, Outcome] = {}
+            for task, (statistics, found) in zip(of_scene, results, strict=False):
+                for sketch, arrays in zip(sketches, statistics, strict=True):
+                    sketch.merge(BandSketch.from_arrays(arrays))
+                outcomes.update(zip(task.part.windows, found, strict=True))
+                progress.update(len(found))
+            if not sketches[0].count:
+                raise SceneError(
+                    f"{plan.scene.path}: no valid pixel in it, all of them are nodata, masked or"
+                    " not a number; leave the scene out"
                 )
-            progress.update(len(strip.chips))
-    return rows
-
-
-def _strips(scene: SceneFacts, folder: Path, chips: Sequence[PlannedChip]) -> Iterator[_Strip]:
-    widest = SAMPLES_AT_ONCE // len(scene.bands)
-    group: list[PlannedChip] = []
-    for chip in chips:
-        if group:
-            first, last = group[0].window, group[-1].window
-            apart = chip.window.row != first.row or chip.window.col > last.col_stop
-            if apart or (chip.window.col_stop - first.col) * first.height > widest:
-                yield _Strip(scene, folder, tuple(group))
-                group = []
-        group.append(chip)
-    if group:
-        yield _Strip(scene, folder, tuple(group))
-
-
-def _cut_strip(strip: _Strip) -> list[str]:
-    whole = strip.window
-    with gdal_env(BLOCK_CACHE_BYTES), strip.scene.open() as scene:
-        pixels, valid = scene.read(whole)
-        style = ChipStyle.of(scene.bands, scene.dtype)
-    digests = []
-    for chip in strip.chips:
-        rows, cols = chip.window.slices_in(whole)
-        digests.append(
-            write_chip(
-                strip.folder / chip.path,
-                strip.scene.grid.window(chip.window),
-                # A copy: neighbours overlap, and invalid pixels are written over.
-                np.array(pixels[:, rows, cols]),
-                valid[rows, cols],
-                style,
+            cuts.append(
+                SceneCut(
+                    [sketch.to_arrays() for sketch in sketches],
+                    tuple(outcomes[i] for i in range(len(plan.chips))),
+                )
             )
-        )
-    return digests
+    return cuts
 
 
-def footprints(scene: SceneFacts, chips: Sequence[PlannedChip]) -> list[Any]:
-    """Return the outline of each chip in longitude and latitude; None where it has no place."""
-    import geopandas
+def _tasks(plan: Plan, step: int, options: CutOptions) -> Iterator[_Task]:
+    scene = plan.scene
+    windows = [chip.window for chip in plan.chips]
+    for part in divide(scene.grid.shape, scene.domain.count, scene.block, windows, plan.size, step):
+        yield _Task(scene, part, tuple(plan.chips[i] for i in part.windows), options)
 
-    if scene.grid.crs is None or not chips:
-        return [None] * len(chips)
-    outlines = [scene.grid.window(chip.window).footprint() for chip in chips]
-    try:
-        series = geopandas.GeoSeries(outlines, crs=scene.grid.crs.to_wkt()).to_crs("EPSG:4326")
-    except Exception as error:  # pyproj raises its own classes, one per stage
-        log.warning("%s: its footprints cannot be put on the globe (%s)", scene.path, error)
-        return [None] * len(chips)
-    return [outline if np.isfinite(outline.bounds).all() else None for outline in series]
+
+def _cut(task: _Task) -> tuple[Statistics, list[Outcome]]:
+    scene, part = task.scene, task.part
+    is_warped = scene.source.grid is not None
+    with ExitStack() as stack:
+        stack.enter_context(gdal_env(_WARPED_CACHE_BYTES if is_warped else _BLOCK_CACHE_BYTES))
+        source = stack.enter_context(scene.source.open())
+        pixels, valid = source.read(part.read)
+        labels = None
+        if scene.labels is not None and task.options.folder is not None:
+            labels = stack.enter_context(open_classes(scene.labels, scene.grid))
+        style = ChipStyle.of(source.bands, source.dtype)
+        stack.enter_context(chip_env())
+        outcomes = [
+            _window(task, chip, *_crop(pixels, valid, chip.window, part.read), style, labels)
+            for chip in task.chips
+        ]
+    rows, cols = part.core.slices_in(part.read)
+    statistics = []
+    mask = valid[rows, cols]
+    whole = bool(mask.all())
+    for values in pixels[:, rows, cols]:
+        sketch = BandSketch(scene.domain.dtype)
+        sketch.update(values if whole else values[mask])
+        statistics.append(sketch.to_arrays())
+    return statistics, outcomes
+
+
+def _crop(
+    pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_], window: Window, part: Window
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    rows, cols = window.slices_in(part)
+    return pixels[:, rows, cols], valid[rows, cols]
+
+
+def _window(
+    task: _Task,
+    chip: PlannedChip,
+    pixels: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_],
+    style: ChipStyle,
+    labels: AlignedScene | None,
+) -> Outcome:
+    """Look at a window, and write it if it passes."""
+    options, grid = task.options, task.scene.grid
+    inside = chip.window.clip(*grid.shape)
+    share = np.count_nonzero(valid) / (inside.height * inside.width)
+    if share <= 0.0 or share < options.min_valid - ROUNDING:
+        return "invalid"
+    whole = share == 1.0 and inside == chip.window
+    if options.min_std > 0.0:
+        values = pixels.reshape(len(pixels), -1) if whole else pixels[:, valid]
+        if values.astype(np.float64).std(axis=1).max() < options.min_std:
+            return "flat"
+    if chip.split is None:
+        return "straddling"
+    # A copy: neighbours overlap, and invalid pixels are written over.
+    pixels = np.array(pixels)
+    if not whole:
+        pixels[:, ~valid] = 0 if style.nodata is None else style.nodata
+    content = content_hash(pixels, valid) if options.content else ""
+    if options.folder is None:
+        return CutChip(chip, share, "", content, "")
+    data = encode_chip(grid.window(chip.window), pixels, valid, style)
+    digest = save_chip(options.folder / chip.path, data)
+    label_digest = ""
+    if labels is not None:
+        label_digest = _write_label(options.folder / label_path(chip.path), chip, grid, labels)
+    return CutChip(chip, share, digest, content, label_digest)
+
+
+def content_hash(pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> str:
+    """Return a hash of a chip's pixels and mask; what invalid pixels hold does not count.
+
+    Args:
+        pixels: `(bands, height, width)`.
+        valid: `(height, width)`.
+    """
+    digest = hashlib.blake2b(f"{pixels.dtype.name} {pixels.shape}".encode(), digest_size=16)
+    if not valid.all():
+        pixels = np.where(valid, pixels, np.zeros((), pixels.dtype))
+        digest.update(np.packbits(valid).tobytes())
+    digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+def label_path(chip: str) -> str:
+    """Return where the label chip of a chip lies: `labels_a/NAME.tif` for `train_a/NAME.tif`."""
+    path = PurePosixPath(chip)
+    return str(PurePosixPath(f"labels_{path.parent.name.rpartition('_')[2]}", path.name))
+
+
+def _write_label(path: Path, chip: PlannedChip, grid: Any, labels: AlignedScene) -> str:
+    codes, there = labels.read(chip.window)
+    style = ChipStyle.of(labels.bands, labels.dtype)
+    if not there.all():
+        codes[:, ~there] = 0 if style.nodata is None else style.nodata
+    return save_chip(path, encode_chip(grid.window(chip.window), codes, there, style))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -49,11 +49,15 @@ class SceneEntry:
         id: name of the scene in chip names, unique in the folder.
         path: absolute path, URL or sub-dataset name.
         options: how it was cut (stride, filters, split).
+        source: how it is looked at, as `chips.source.Source` writes it.
+        files: size and time of change of the files that a virtual set is read from.
     """
 
     id: str
     path: str
     options: dict[str, Any]
+    source: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,14 @@ class DomainRecord:
         size: side of the chips in pixels.
         scale: the scaling that was asked for, as `--scale` takes it.
         scenes: the scenes, in the order in which they were added.
+        virtual: there are no chip files; chips are windows of the scenes.
     """
 
     domain: Domain
     size: int
     scale: str
     scenes: tuple[SceneEntry, ...]
+    virtual: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
@@ -79,6 +85,7 @@ class DomainRecord:
             **self.domain.to_json(),
             "size": self.size,
             "scale": self.scale,
+            "virtual": self.virtual,
             "scenes": [asdict(scene) for scene in self.scenes],
         }
 
@@ -90,13 +97,20 @@ class DomainRecord:
             KeyError, TypeError, ValueError: a part is missing or of the wrong kind.
         """
         scenes = tuple(
-            SceneEntry(str(s["id"]), str(s["path"]), dict(s["options"])) for s in value["scenes"]
+            SceneEntry(
+                str(s["id"]),
+                str(s["path"]),
+                dict(s["options"]),
+                dict(s.get("source", {})),
+                dict(s.get("files", {})),
+            )
+            for s in value["scenes"]
         )
         size = int(value["size"])
         domain = Domain.from_json(value)
         if size < 1 or not domain.bands:
             raise ValueError("no bands or no size")
-        return cls(domain, size, str(value["scale"]), scenes)
+        return cls(domain, size, str(value["scale"]), scenes, bool(value.get("virtual", False)))
 
 
 def write_record(folder: Path, domain: DomainName, record: DomainRecord) -> None:
@@ -136,7 +150,11 @@ class ChipRow:
         col: first column of its window in the scene.
         valid: share of its pixels inside the scene that are valid.
         cover: share of its pixels inside the scene that the AOI covers; 1 without an AOI.
-        sha256: hash of the file.
+        sha256: hash of the file; empty in a virtual set.
+        content: hash of its pixels and mask; empty where it was not needed.
+        gsd: ground sampling distance in metres, None without a CRS.
+        label: path of the label chip, relative to the folder; empty without one.
+        label_sha256: hash of that file.
     """
 
     chip: str
@@ -149,9 +167,13 @@ class ChipRow:
     valid: float
     cover: float
     sha256: str
+    content: str = ""
+    gsd: float | None = None
+    label: str = ""
+    label_sha256: str = ""
 
 
-_COLUMNS = tuple(field.name for field in fields(ChipRow))
+_COLUMNS = tuple(column.name for column in fields(ChipRow))
 
 
 def read_rows(folder: Path) -> list[ChipRow]:

@@ -6,11 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from geocyclegan.chips.geometry import (
+    EDGES,
+    LARGEST_CHIP,
+    SMALLEST_CHIP,
+    Edge,
+    Geometry,
+    Length,
+)
 from geocyclegan.chips.manifest import DomainName
 from geocyclegan.errors import NotFoundError, OptionError
+from geocyclegan.raster.align import RESAMPLINGS
+from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.radiometry import ScaleSpec
-
-SMALLEST_CHIP, LARGEST_CHIP = 8, 8192
+from geocyclegan.raster.target import parse_crs, parse_res
 
 
 @dataclass(frozen=True)
@@ -20,30 +29,58 @@ class ChipOptions:
     Attributes:
         domain: "a" or "b".
         out: the chip folder.
-        size: side of a chip in pixels.
-        stride: pixels from one chip to the next; None means `size`, so that they do not overlap.
+        size: side of a chip, in pixels or on the ground.
+        stride: from one chip to the next; None means `size`, so that they do not overlap.
+        edge: what becomes of the last window where a scene ends within it: "shift" moves it back,
+            "pad" lets it reach beyond, "drop" leaves it out.
+        random: windows at random places of each scene, instead of a grid of them.
         bands: numbers ("1", "2-4") or descriptions; None takes all but alpha.
         scale: how the radiometry is fitted.
+        like: a raster whose grid the scenes are put on.
+        crs: a CRS that the scenes are put into.
+        res: a pixel size that the scenes are put to, in units of the CRS: "10" or "10,20".
+        resampling: how they are put there, one of `raster.align.RESAMPLINGS`.
         aoi: a vector file; chips are kept by how much of them its polygons cover.
         min_cover: least share of a chip that the AOI must cover. Some of it must be covered always.
+        exclude: a vector file; chips that its polygons touch are left out.
+        mask: rasters of classes that make pixels invalid: one for all scenes, or one for each.
+        mask_values: the classes that do; None for all but 0.
         min_valid: least share of valid pixels. Some must be valid always. Both shares count the
             pixels inside the scene only, so that a scene smaller than a chip is not lost for its
             padding.
+        min_std: chips are left out if no band of them has a standard deviation of this much, in
+            stored units.
+        drop_duplicates: leave chips out whose pixels an earlier chip of the domain has.
+        labels: rasters to cut alongside: one for all scenes, or one for each.
+        virtual: write no chips, only the list of them; they are read from the scenes.
         val: share of the chips to set aside for validation, 0 for none.
         workers: processes; None chooses by the size of the job.
         overwrite: replace the domain that the folder holds.
-        seed: chooses the validation blocks.
+        seed: chooses the validation blocks and random places.
     """
 
     domain: DomainName = "a"
     out: Path = Path("chips")
-    size: int = 256
-    stride: int | None = None
+    size: Length = 256
+    stride: Length | None = None
+    edge: Edge = "shift"
+    random: int | None = None
     bands: tuple[str, ...] | None = None
     scale: ScaleSpec = field(default_factory=lambda: ScaleSpec("auto"))
+    like: str | None = None
+    crs: str | None = None
+    res: str | None = None
+    resampling: str = "auto"
     aoi: Path | None = None
     min_cover: float = 0.5
+    exclude: Path | None = None
+    mask: tuple[str, ...] = ()
+    mask_values: tuple[int, ...] | None = None
     min_valid: float = 0.9
+    min_std: float = 0.0
+    drop_duplicates: bool = False
+    labels: tuple[str, ...] = ()
+    virtual: bool = False
     val: float = 0.1
     workers: int | None = None
     overwrite: bool = False
@@ -52,42 +89,95 @@ class ChipOptions:
     def __post_init__(self) -> None:
         if self.domain not in ("a", "b"):
             raise OptionError(f"--domain {self.domain}: expected a or b")
-        if not SMALLEST_CHIP <= self.size <= LARGEST_CHIP:
-            raise OptionError(f"--size {self.size}: expected {SMALLEST_CHIP} to {LARGEST_CHIP} px")
-        if self.stride is not None and self.stride < 1:
-            raise OptionError(f"--stride {self.stride}: expected 1 px or more")
+        self._check_geometry()
+        self._check_alignment()
         for name, share in (("min-cover", self.min_cover), ("min-valid", self.min_valid)):
             if not 0.0 <= share <= 1.0:
                 raise OptionError(f"--{name} {share:g}: expected a share from 0 to 1")
-        if not 0.0 <= self.val < 1.0:
-            raise OptionError(f"--val {self.val:g}: expected a share from 0 to below 1")
+        if not 0.0 <= self.min_std < float("inf"):
+            raise OptionError(f"--min-std {self.min_std:g}: expected 0 or more")
         if self.workers is not None and self.workers < 1:
             raise OptionError(f"--workers {self.workers}: expected 1 or more")
         if self.bands is not None and not self.bands:
             raise OptionError("--bands: no band was named")
-        if self.aoi is not None and not self.aoi.exists():
-            raise NotFoundError(f"--aoi {self.aoi}: no such file")
+        if self.mask_values is not None and not self.mask:
+            raise OptionError("--mask-values: they are values of a --mask, and none is named")
+        if self.virtual and self.labels:
+            raise OptionError(
+                "--virtual with --labels: a virtual set has no chips to put labels beside; leave"
+                " one of them out"
+            )
+        for name, file in (("aoi", self.aoi), ("exclude", self.exclude)):
+            if file is not None and not file.exists():
+                raise NotFoundError(f"--{name} {file}: no such file")
         if self.out.exists() and not self.out.is_dir():
             raise OptionError(f"--out {self.out}: a file, where a folder was expected")
 
-    @property
-    def step(self) -> int:
-        """The stride in pixels."""
-        return self.size if self.stride is None else self.stride
+    def _check_geometry(self) -> None:
+        if isinstance(self.size, int) and not SMALLEST_CHIP <= self.size <= LARGEST_CHIP:
+            raise OptionError(f"--size {self.size}: expected {SMALLEST_CHIP} to {LARGEST_CHIP} px")
+        if isinstance(self.stride, int) and self.stride < 1:
+            raise OptionError(f"--stride {self.stride}: expected 1 px or more")
+        if self.edge not in EDGES:
+            raise OptionError(f"--edge {self.edge}: expected {', '.join(EDGES)}")
+        if self.random is not None:
+            if self.random < 1:
+                raise OptionError(f"--random {self.random}: expected 1 or more")
+            if self.stride is not None or self.edge != "shift":
+                raise OptionError(
+                    "--random: random windows follow no --stride and meet no --edge; leave those"
+                    " out"
+                )
+        if not 0.0 <= self.val < 1.0:
+            raise OptionError(f"--val {self.val:g}: expected a share from 0 to below 1")
+
+    def _check_alignment(self) -> None:
+        if self.like is not None and (self.crs is not None or self.res is not None):
+            raise OptionError("--like: it gives the whole grid; leave --crs and --res out")
+        if self.resampling not in RESAMPLINGS:
+            raise OptionError(f"--resampling {self.resampling}: expected {', '.join(RESAMPLINGS)}")
+        if self.crs is not None:
+            parse_crs(self.crs)
+        if self.res is not None:
+            parse_res(self.res)
 
     @property
     def amplitude(self) -> bool:
         """True if complex pixels may be read as amplitude: whoever names a scaling wants that."""
         return self.scale.method != "auto"
 
-    def of_scene(self) -> dict[str, Any]:
+    def geometry(self, grids: list[tuple[str, Grid]]) -> Geometry:
+        """Return how windows are laid over scenes of these names and grids.
+
+        Raises:
+            OptionError: lengths on the ground make no pixels of them.
+        """
+        return Geometry.resolve(
+            self.size,
+            self.stride,
+            grids,
+            edge=self.edge,
+            random=self.random,
+            val=self.val,
+            seed=self.seed,
+        )
+
+    def of_scene(self, geometry: Geometry) -> dict[str, Any]:
         """Return what may differ from scene to scene of one domain, as JSON."""
         return {
-            "stride": self.step,
+            "stride": geometry.step,
+            "edge": self.edge,
+            "random": self.random,
             "bands": None if self.bands is None else list(self.bands),
+            "like": self.like,
+            "crs": self.crs,
+            "res": self.res,
             "aoi": None if self.aoi is None else str(self.aoi.resolve()),
             "min_cover": self.min_cover,
+            "exclude": None if self.exclude is None else str(self.exclude.resolve()),
             "min_valid": self.min_valid,
+            "min_std": self.min_std,
+            "drop_duplicates": self.drop_duplicates,
             "val": self.val,
             "seed": self.seed,
         }

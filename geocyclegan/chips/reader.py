@@ -18,6 +18,7 @@ import numpy.typing as npt
 from geocyclegan.chips.alike import UNFITTED, describe, difference
 from geocyclegan.chips.manifest import (
     MANIFEST,
+    ChipRow,
     DomainName,
     DomainRecord,
     Split,
@@ -27,9 +28,11 @@ from geocyclegan.chips.manifest import (
     read_rows,
     statistics_folder,
 )
-from geocyclegan.errors import ChipsError, SceneError
+from geocyclegan.chips.source import Source, state_of_files
+from geocyclegan.errors import ChipsError, NotFoundError, SceneError
 from geocyclegan.progress import Progress
 from geocyclegan.raster.domain import BandInfo, Domain
+from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.radiometry import ScaleSpec, fit_scaling
 from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.sketch import BandSketch
@@ -41,6 +44,31 @@ _FITTED_CHIPS = 1000
 
 
 @dataclass(frozen=True)
+class VirtualChip:
+    """A chip that is a window of a scene.
+
+    Attributes:
+        source: how the scene is looked at.
+        window: which pixels of it.
+    """
+
+    source: Source
+    window: Window
+
+    def read(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Read it from the scene.
+
+        Raises:
+            ChipsError: the scene cannot be read any more.
+        """
+        try:
+            with gdal_env(), self.source.open() as scene:
+                return scene.read(self.window)
+        except (SceneError, NotFoundError) as error:
+            raise ChipsError(str(error)) from error
+
+
+@dataclass(frozen=True)
 class ChipSet:
     """The chips of one domain and split.
 
@@ -48,11 +76,12 @@ class ChipSet:
     sent to other processes.
 
     Attributes:
-        paths: the chip files, sorted.
+        paths: the chip files, sorted; of a virtual set, the names that they would have.
         domain: bands and radiometry, the same for both splits.
         size: side of every chip in pixels.
         scenes: the scenes that the domain was chipped from; empty where nobody wrote them down.
         scene_ids: which scene each chip is from; empty where nobody wrote it down.
+        virtual: for each path, the window that it is; empty where there are files.
     """
 
     paths: tuple[Path, ...]
@@ -60,6 +89,7 @@ class ChipSet:
     size: int
     scenes: tuple[str, ...] = ()
     scene_ids: tuple[str, ...] = ()
+    virtual: tuple[VirtualChip, ...] = ()
 
     @classmethod
     def open(cls, folder: str | Path, domain: DomainName, split: Split = "train") -> Self:
@@ -93,13 +123,19 @@ class ChipSet:
         # The list is written last: one that does not tell of the same scenes is of an earlier run.
         if {row.scene_id for row in rows} != {scene.id for scene in record.scenes}:
             raise _unfinished(root, domain)
-        found = sorted((row.chip, row.scene_id) for row in rows if row.split == split)
-        chips = [chip for chip, _ in found]
+        scenes = tuple(scene.path for scene in record.scenes)
+        rows = sorted((row for row in rows if row.split == split), key=lambda row: row.chip)
+        chips = [row.chip for row in rows]
         if not chips and split == "train":
             raise ChipsError(
                 f"{root / MANIFEST}: it lists no training chip of domain {domain};"
                 f" add scenes: {chip_command(root, domain)}"
             )
+        paths = tuple(root / chip for chip in chips)
+        ids = tuple(row.scene_id for row in rows)
+        if record.virtual:
+            windows = virtual_chips(root, domain, record, rows)
+            return cls(paths, record.domain, record.size, scenes, ids, windows)
         there = {
             f"{parent}/{path.name}"
             for parent in {chip.rpartition("/")[0] for chip in chips}
@@ -111,14 +147,7 @@ class ChipSet:
                 f"{root / lost[0]}: missing, as are {len(lost) - 1} other chips that {MANIFEST}"
                 f" lists; chip the scene again: {chip_command(root, domain)}"
             )
-        scenes = tuple(scene.path for scene in record.scenes)
-        return cls(
-            paths=tuple(root / chip for chip in chips),
-            domain=record.domain,
-            size=record.size,
-            scenes=scenes,
-            scene_ids=tuple(scene_id for _, scene_id in found),
-        )
+        return cls(paths, record.domain, record.size, scenes, ids)
 
     @classmethod
     def _open_layout(cls, root: Path, domain: DomainName, split: Split) -> Self:
@@ -156,7 +185,10 @@ class ChipSet:
             ChipsError: the file is missing, damaged or not like the others.
         """
         path = self.paths[index]
-        pixels, valid, _ = _read_image(path)
+        if self.virtual:
+            pixels, valid = self.virtual[index].read()
+        else:
+            pixels, valid, _ = _read_image(path)
         expected = (self.domain.count, self.size, self.size)
         if pixels.shape != expected or pixels.dtype.name != self.domain.dtype:
             raise ChipsError(
@@ -164,6 +196,37 @@ class ChipSet:
                 f" {_shape_text(expected, self.domain.dtype)}"
             )
         return pixels, valid
+
+
+def virtual_chips(
+    root: Path, domain: DomainName, record: DomainRecord, rows: Sequence[ChipRow]
+) -> tuple[VirtualChip, ...]:
+    """Return the windows of a virtual set.
+
+    Raises:
+        ChipsError: a file that they are read from is gone or has changed, or its record is damaged.
+    """
+    sources: dict[str, Source] = {}
+    again = f"chip it again: {chip_command(root, domain)} --virtual"
+    for entry in record.scenes:
+        now = state_of_files(list(entry.files))
+        for path, state in entry.files.items():
+            if now.get(path) != state:
+                raise ChipsError(
+                    f"{path}: {'changed' if path in now else 'gone'} since it was chipped into the"
+                    f" virtual set {root}; {again}"
+                )
+        try:
+            sources[entry.id] = Source.from_json(entry.source)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ChipsError(
+                f"{domain_path(root, domain)}: it does not say how {entry.path} is read"
+                f" ({type(error).__name__}: {error}); {again}"
+            ) from error
+    return tuple(
+        VirtualChip(sources[row.scene_id], Window(row.row, row.col, record.size, record.size))
+        for row in rows
+    )
 
 
 def _unfinished(root: Path, domain: DomainName) -> ChipsError:

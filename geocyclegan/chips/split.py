@@ -15,6 +15,7 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,60 +30,104 @@ _TRIALS = 8
 
 
 @dataclass(frozen=True)
-class _Axis:
-    """Windows along one axis, and the blocks that they touch."""
+class _Spans:
+    """Which blocks each window touches along one axis, first to last."""
 
-    edges: tuple[int, ...]
     first: npt.NDArray[np.int64]
     last: npt.NDArray[np.int64]
 
     @classmethod
-    def plan(cls, positions: Sequence[int], size: int, block: int) -> _Axis:
-        """Cut an axis into blocks that begin where windows begin and hold `block` chips or more."""
-        edges = [0]
-        while (found := bisect_left(positions, edges[-1] + block * size)) < len(positions):
-            edges.append(positions[found])
-        begin = np.asarray(positions)
-        first = np.searchsorted(edges, begin, side="right") - 1
-        last = np.searchsorted(edges, begin + size - 1, side="right") - 1
-        return cls(tuple(edges), first, last)
+    def of(cls, begin: npt.NDArray[Any], size: int, edges: Sequence[int]) -> _Spans:
+        """Find them for windows that begin at `begin`, any shape."""
+        return cls(
+            np.asarray(np.searchsorted(edges, begin, side="right") - 1, np.int64),
+            np.asarray(np.searchsorted(edges, begin + size - 1, side="right") - 1, np.int64),
+        )
+
+
+def _edges(positions: Sequence[int], size: int, block: int) -> list[int]:
+    """Cut an axis into blocks that begin where windows begin and hold `block` chips or more."""
+    edges = [0]
+    while (found := bisect_left(positions, edges[-1] + block * size)) < len(positions):
+        edges.append(positions[found])
+    return edges
 
 
 def split_windows(
-    height: int, width: int, size: int, stride: int, val: float, seed: int = 0
+    rows: Sequence[int], cols: Sequence[int], size: int, val: float, seed: int = 0
 ) -> npt.NDArray[np.uint8]:
-    """Assign each window of a scene to training or validation.
+    """Assign each window of a grid of windows to training or validation.
 
     Args:
-        height: rows of the scene.
-        width: columns of the scene.
+        rows: first rows of the windows, increasing from 0.
+        cols: first columns of the windows, increasing from 0.
         size: side of the windows.
-        stride: pixels from one window to the next.
         val: share of validation windows among those that are kept; 0 for none.
         seed: chooses the blocks.
 
     Returns:
-        `(rows of windows, columns of windows)` of TRAIN, VAL or DROPPED, in the order of
-        `raster.windows.starts`. If the scene holds two disjoint windows and `val` is above 0, there
-        is at least one of each kind.
+        `(rows of windows, columns of windows)` of TRAIN, VAL or DROPPED. If two of the windows are
+        disjoint and `val` is above 0, there is at least one of each kind.
     """
-    rows, cols = starts(height, size, stride), starts(width, size, stride)
-    every = np.full((len(rows), len(cols)), TRAIN, np.uint8)
-    if val <= 0.0:
+    begin_rows = np.asarray(rows, np.int64).reshape(-1, 1)
+    begin_cols = np.asarray(cols, np.int64).reshape(1, -1)
+    return _split_all(begin_rows, begin_cols, rows, cols, size, val, seed)
+
+
+def split_random(
+    rows: npt.NDArray[np.int64],
+    cols: npt.NDArray[np.int64],
+    shape: tuple[int, int],
+    size: int,
+    val: float,
+    seed: int = 0,
+) -> npt.NDArray[np.uint8]:
+    """Assign windows at any places to training or validation; see `split_windows`.
+
+    Args:
+        rows: first row of each window `(n,)`.
+        cols: first column of each window `(n,)`.
+        shape: rows and columns of the scene.
+        size: side of the windows.
+        val: share of validation windows among those that are kept.
+        seed: chooses the blocks.
+
+    Returns:
+        `(n,)`.
+    """
+    down, across = (starts(length, size, size) for length in shape)
+    return _split_all(rows, cols, down, across, size, val, seed)
+
+
+def _split_all(
+    begin_rows: npt.NDArray[np.int64],
+    begin_cols: npt.NDArray[np.int64],
+    rows: Sequence[int],
+    cols: Sequence[int],
+    size: int,
+    val: float,
+    seed: int,
+) -> npt.NDArray[np.uint8]:
+    every = np.full(np.broadcast_shapes(begin_rows.shape, begin_cols.shape), TRAIN, np.uint8)
+    if val <= 0.0 or not every.size:
         return every
-    down, across = _blocks(rows, cols, size, val)
-    count = len(down.edges) * len(across.edges)
+    down, across = _block_edges(rows, cols, size, val)
+    shape = len(down), len(across)
+    count = shape[0] * shape[1]
     if count < 2:
         return every
-    splits = [_split(down, across, val, _order(count, seed, trial)) for trial in range(_TRIALS)]
+    spans = _Spans.of(begin_rows, size, down), _Spans.of(begin_cols, size, across)
+    splits = [_split(spans, shape, val, _order(count, seed, trial)) for trial in range(_TRIALS)]
     # Of a few equally random choices, the one that loses least and comes closest.
     return min(splits, key=lambda split: _loss(split, val))
 
 
-def _blocks(rows: Sequence[int], cols: Sequence[int], size: int, val: float) -> tuple[_Axis, _Axis]:
+def _block_edges(
+    rows: Sequence[int], cols: Sequence[int], size: int, val: float
+) -> tuple[list[int], list[int]]:
     for block in range(_LARGEST_BLOCK, 0, -1):
-        down, across = _Axis.plan(rows, size, block), _Axis.plan(cols, size, block)
-        if len(down.edges) * len(across.edges) * val >= _FEWEST_VAL_BLOCKS:
+        down, across = _edges(rows, size, block), _edges(cols, size, block)
+        if len(down) * len(across) * val >= _FEWEST_VAL_BLOCKS:
             break
     return down, across
 
@@ -97,28 +142,31 @@ def _order(count: int, seed: int, trial: int) -> npt.NDArray[np.int64]:
 
 
 def _split(
-    down: _Axis, across: _Axis, val: float, order: npt.NDArray[np.int64]
+    spans: tuple[_Spans, _Spans], shape: tuple[int, int], val: float, order: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint8]:
     """Set aside the first blocks of `order`, as many as come closest to the share."""
     low, high = 1, len(order) - 1
     # The share grows with every block: find the first number of blocks that reaches it.
     while low < high:
         middle = (low + high) // 2
-        if _share(_assign(down, across, order[:middle])) < val:
+        if _share(_assign(spans, shape, order[:middle])) < val:
             low = middle + 1
         else:
             high = middle
-    candidates = [_assign(down, across, order[:n]) for n in {max(low - 1, 1), low}]
+    candidates = [_assign(spans, shape, order[:n]) for n in {max(low - 1, 1), low}]
     return min(candidates, key=lambda split: abs(_share(split) - val))
 
 
-def _assign(down: _Axis, across: _Axis, blocks: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    chosen = np.zeros(len(down.edges) * len(across.edges), np.int64)
+def _assign(
+    spans: tuple[_Spans, _Spans], shape: tuple[int, int], blocks: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint8]:
+    chosen = np.zeros(shape[0] * shape[1], np.int64)
     chosen[blocks] = 1
     # Sums over rectangles of blocks, as differences of a summed-area table (Crow 1984).
-    table = np.zeros((len(down.edges) + 1, len(across.edges) + 1), np.int64)
-    table[1:, 1:] = chosen.reshape(len(down.edges), -1).cumsum(0).cumsum(1)
-    top, bottom = down.first[:, np.newaxis], down.last[:, np.newaxis] + 1
+    table = np.zeros((shape[0] + 1, shape[1] + 1), np.int64)
+    table[1:, 1:] = chosen.reshape(shape).cumsum(0).cumsum(1)
+    down, across = spans
+    top, bottom = down.first, down.last + 1
     left, right = across.first, across.last + 1
     touched = table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
     inside = touched == (bottom - top) * (right - left)

@@ -1,37 +1,30 @@
-"""The first pass over the scenes: are they alike, what do they hold, where are they valid.
+"""The scenes of a run: how each is looked at, and whether they are alike.
 
-Nothing is written here, so that what is refused leaves nothing behind.
+Nothing is written here, and no pixel read.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from geocyclegan.chips.alike import describe, difference
+from geocyclegan.chips.alike import can_repack, describe, difference, packing
+from geocyclegan.chips.geometry import Geometry
 from geocyclegan.chips.naming import scene_id
 from geocyclegan.chips.options import ChipOptions
-from geocyclegan.chips.statistics import Statistics
-from geocyclegan.chips.workers import run_tasks
-from geocyclegan.errors import SceneError
-from geocyclegan.progress import Progress
-from geocyclegan.raster.bands import SourceBand
+from geocyclegan.chips.source import ClassMask, Packing, Source, open_classes
+from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
-from geocyclegan.raster.sketch import BandSketch
-from geocyclegan.raster.windows import Window, starts
+from geocyclegan.raster.sources import expand_scenes
+from geocyclegan.raster.target import joint_grid, parse_crs, parse_res, regrid
 
 log = logging.getLogger(__name__)
 
-# Samples (pixels x bands) that a process holds at once.
-SAMPLES_AT_ONCE = 1 << 24
-BLOCK_CACHE_BYTES = 256 << 20
 _GSD_TOLERANCE = 0.1
 
 
@@ -41,210 +34,213 @@ class SceneFacts:
 
     Attributes:
         id: name in chip names.
-        path: absolute path, URL or sub-dataset name.
-        bands: the chosen bands.
+        source: how it is looked at.
         domain: what the scene would make of the domain; radiometry not fitted.
-        grid: its grid.
+        grid: the grid on which it is seen.
         block: rows and columns of its blocks.
-        amplitude: how to read complex pixels.
+        labels: a raster to cut alongside, or None.
     """
 
     id: str
-    path: str
-    bands: tuple[SourceBand, ...]
+    source: Source
     domain: Domain
     grid: Grid
     block: tuple[int, int]
-    amplitude: bool
+    labels: str | None
 
-    def open(self) -> Scene:
-        """Open the scene, with the same bands."""
-        return Scene(self.path, [str(band.index) for band in self.bands], amplitude=self.amplitude)
+    @property
+    def path(self) -> str:
+        """Absolute path, URL or sub-dataset name."""
+        return self.source.path
 
     @property
     def samples(self) -> int:
         """Pixels times bands."""
-        return self.grid.height * self.grid.width * len(self.bands)
+        return self.grid.height * self.grid.width * self.domain.count
 
 
-def open_scenes(paths: Sequence[str], options: ChipOptions) -> list[SceneFacts]:
+def open_scenes(
+    paths: Sequence[str], options: ChipOptions, wanted: Domain | None
+) -> tuple[list[SceneFacts], Geometry]:
     """Open all scenes and check that they belong to one domain.
+
+    Args:
+        paths: the scenes.
+        options: how to look at them.
+        wanted: the domain that they are added to, if there is one.
 
     Raises:
         NotFoundError, SceneError, OptionError: one cannot be used, or two are not alike.
     """
-    facts: list[SceneFacts] = []
-    for path in paths:
+    masks, labels = _layers(options, len(paths))
+    sources = []
+    for path, mask in zip(paths, masks, strict=True):
         with gdal_env(), Scene(path, options.bands, amplitude=options.amplitude) as scene:
-            indexes = [band.index for band in scene.bands]
-            found = SceneFacts(
-                scene_id(path, options.size, *indexes, scene.dtype),
+            source = Source(
                 path,
-                scene.bands,
-                describe(scene),
-                scene.grid,
-                scene.block_shape,
+                tuple(band.index for band in scene.bands),
                 options.amplitude,
+                _target(scene, options),
+                options.resampling,
+                masks=mask,
             )
+        sources.append(source)
+    return _facts(sources, labels, options, wanted)
+
+
+def open_pairs(
+    paths: Sequence[str],
+    partners: Sequence[str],
+    options: tuple[ChipOptions, ChipOptions],
+    wanted: tuple[Domain | None, Domain | None],
+) -> tuple[tuple[list[SceneFacts], list[SceneFacts]], Geometry]:
+    """Open pairs of scenes, each on one grid: that of the first, where the second lies over it.
+
+    Raises:
+        NotFoundError, SceneError, OptionError: see `open_scenes`; or two do not overlap.
+    """
+    masks, labels = _layers(options[0], len(paths))
+    sources: tuple[list[Source], list[Source]] = ([], [])
+    for path, partner, mask in zip(paths, partners, masks, strict=True):
+        pair = []
+        with (
+            gdal_env(),
+            Scene(path, options[0].bands, amplitude=options[0].amplitude) as first,
+            Scene(partner, options[1].bands, amplitude=options[1].amplitude) as second,
+        ):
+            grid = joint_grid(
+                _target(first, options[0]) or first.grid, second.grid, (path, partner)
+            )
+            for scene, given, own in ((first, options[0], mask), (second, options[1], ())):
+                bands = tuple(band.index for band in scene.bands)
+                pair.append(
+                    Source(scene.path, bands, given.amplitude, grid, given.resampling, masks=own)
+                )
+        sources[0].append(pair[0].with_partner(pair[1]))
+        sources[1].append(pair[1].with_partner(pair[0]))
+    first_facts, geometry = _facts(sources[0], labels, options[0], wanted[0])
+    second_facts, _ = _facts(sources[1], [None] * len(partners), options[1], wanted[1])
+    return (first_facts, second_facts), geometry
+
+
+def _layers(
+    options: ChipOptions, count: int
+) -> tuple[list[tuple[ClassMask, ...]], list[str | None]]:
+    """Return the masks and labels of each scene."""
+
+    def spread(option: str, given: Sequence[str]) -> list[str | None]:
+        if not given:
+            return [None] * count
+        files = expand_scenes(given)
+        if len(files) not in (1, count):
+            raise OptionError(
+                f"--{option}: {len(files)} files for {count} scenes; name one for all, or one for"
+                " each in the order of the scenes"
+            )
+        return [*files] * (count if len(files) == 1 else 1)
+
+    masks: list[tuple[ClassMask, ...]] = [
+        () if file is None else (ClassMask(file, options.mask_values),)
+        for file in spread("mask", options.mask)
+    ]
+    return masks, spread("labels", options.labels)
+
+
+def _target(scene: Scene, options: ChipOptions) -> Grid | None:
+    """Return the grid that a scene is put on, None for its own."""
+    if options.like is not None:
+        (like,) = _one_of(options.like)
+        with Scene(like, classes=True, amplitude=True) as other:
+            return None if other.grid == scene.grid else other.grid
+    if options.crs is None and options.res is None:
+        return None
+    crs = None if options.crs is None else parse_crs(options.crs)
+    res = None if options.res is None else parse_res(options.res)
+    grid = regrid(scene.grid, crs, res, scene.path)
+    return None if grid == scene.grid else grid
+
+
+def _one_of(like: str) -> list[str]:
+    found = expand_scenes([like])
+    if len(found) != 1:
+        raise OptionError(f"--like {like}: {len(found)} rasters; name the one whose grid it is")
+    return found
+
+
+def _facts(
+    sources: Sequence[Source],
+    labels: Sequence[str | None],
+    options: ChipOptions,
+    wanted: Domain | None,
+) -> tuple[list[SceneFacts], Geometry]:
+    facts: list[SceneFacts] = []
+    geometry: Geometry | None = None
+    opened = []
+    for source, label in zip(sources, labels, strict=True):
+        with gdal_env():
+            seen, domain, grid, block = _look(source, wanted)
+            if label is not None:
+                with open_classes(label, grid):
+                    pass  # only to be sure of it before anything is written
+        if wanted is None:
+            wanted = domain
+        opened.append((seen, domain, grid, block, label))
+    geometry = options.geometry([(source.path, grid) for source, _, grid, _, _ in opened])
+    for source, domain, grid, block, label in opened:
+        place = [] if source.grid is None else [str(source.grid.transform), source.grid.shape]
+        name = scene_id(source.path, geometry.size, *source.bands, domain.dtype, *place)
+        found = SceneFacts(name, source, domain, grid, block, label)
         if facts:
             unlike = difference(facts[0].domain, found.domain)
             if unlike is not None:
                 raise SceneError(
                     f"scenes of one domain must be alike: {facts[0].path} has {unlike[0]},"
-                    f" {path} has {unlike[1]}; choose bands with --bands or chip them into"
+                    f" {found.path} has {unlike[1]}; choose bands with --bands or chip them into"
                     " different domains"
                 )
             warn_of_gsd(facts[0].domain, found)
         facts.append(found)
-    return facts
+    return facts, geometry
+
+
+def _look(source: Source, wanted: Domain | None) -> tuple[Source, Domain, Grid, tuple[int, int]]:
+    """Open a source; where its numbers mean others than those wanted, have them turned."""
+    with source.open() as scene:
+        domain, grid, block = describe(scene), scene.grid, scene.block_shape
+    if wanted is None or not can_repack(wanted, domain):
+        return source, domain, grid, block
+    log.info(
+        "%s: its stored numbers are turned into those of the domain, by their scales and offsets",
+        source.path,
+    )
+    source = replace(source, packing=Packing(packing(wanted), wanted.dtype, wanted.nodata))
+    with source.open() as scene:
+        return source, describe(scene), grid, block
 
 
 def warn_of_gsd(domain: Domain, scene: SceneFacts) -> None:
     """Say so if a scene's pixels have another size than the domain's: objects would differ, too."""
-    ours, theirs = domain.gsd, scene.domain.gsd
-    if ours and theirs and abs(theirs / ours - 1.0) > _GSD_TOLERANCE:
+    if _differ(domain.gsd, scene.domain.gsd):
         log.warning(
             "%s: its pixels measure %.3g m, those of the domain %.3g m; a model learns both sizes"
-            " as one",
+            " as one; --res brings scenes to one",
             scene.path,
-            theirs,
-            ours,
+            scene.domain.gsd,
+            domain.gsd,
         )
 
 
-@dataclass(frozen=True)
-class SceneSurvey:
-    """The statistics of a scene.
-
-    Attributes:
-        statistics: of the valid pixels, compact, one per band.
-        valid: share of valid pixels of every window, of its part inside the scene
-            `(rows of windows, columns of windows)`.
-    """
-
-    statistics: Statistics
-    valid: npt.NDArray[np.float64]
+def warn_of_domains(ours: Domain, theirs: Domain, folder: Path) -> None:
+    """Say so if the two domains have pixels of different size."""
+    if _differ(ours.gsd, theirs.gsd):
+        log.warning(
+            "%s: pixels of one domain measure %.3g m, of the other %.3g m; products keep the size"
+            " of their scene, so objects change size; --res brings both to one",
+            folder,
+            ours.gsd,
+            theirs.gsd,
+        )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A piece of a scene for one process to read."""
-
-    scene: SceneFacts
-    window: Window
-    rows: npt.NDArray[np.int64]
-    cols: npt.NDArray[np.int64]
-    size: int
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """What was found in a part: statistics, and valid pixels per window from (row, col)."""
-
-    statistics: Statistics
-    row: int
-    col: int
-    counts: npt.NDArray[np.int64]
-
-
-def survey_scenes(
-    scenes: Sequence[SceneFacts], options: ChipOptions, workers: int
-) -> list[SceneSurvey]:
-    """Read all pixels once, in parts along the files' blocks.
-
-    The parts do not depend on the number of processes, nor do the results.
-
-    Raises:
-        SceneError: pixels cannot be read, or a scene has no valid one.
-    """
-    parts = {scene.id: list(_parts(scene, options)) for scene in scenes}
-    tasks = [part for scene in scenes for part in parts[scene.id]]
-    surveys = []
-    with Progress(sum(scene.samples for scene in scenes), "survey", "sample") as progress:
-        results = run_tasks(_survey_part, tasks, workers)
-        for scene in scenes:
-            sketches = [BandSketch(scene.domain.dtype) for _ in scene.bands]
-            counts = np.zeros(window_counts(scene.grid, options), np.int64)
-            for part, found in zip(parts[scene.id], results, strict=False):
-                for sketch, arrays in zip(sketches, found.statistics, strict=True):
-                    sketch.merge(BandSketch.from_arrays(arrays))
-                height, width = found.counts.shape
-                counts[found.row : found.row + height, found.col : found.col + width] += (
-                    found.counts
-                )
-                progress.update(part.window.height * part.window.width * len(scene.bands))
-            if not sketches[0].count:
-                raise SceneError(
-                    f"{scene.path}: no valid pixel in it, all of them are nodata, masked or not a"
-                    " number; leave the scene out"
-                )
-            statistics = [sketch.to_arrays() for sketch in sketches]
-            surveys.append(SceneSurvey(statistics, counts / _inside(scene.grid, options)))
-    return surveys
-
-
-def window_starts(grid: Grid, options: ChipOptions) -> tuple[list[int], list[int]]:
-    """Return the first rows and the first columns of the windows of a scene."""
-    return (
-        starts(grid.height, options.size, options.step),
-        starts(grid.width, options.size, options.step),
-    )
-
-
-def window_counts(grid: Grid, options: ChipOptions) -> tuple[int, int]:
-    """Return how many rows and columns of windows a scene has."""
-    rows, cols = window_starts(grid, options)
-    return len(rows), len(cols)
-
-
-def _inside(grid: Grid, options: ChipOptions) -> int:
-    """Return the pixels of a window inside the scene: the same for all windows of a scene."""
-    return min(grid.height, options.size) * min(grid.width, options.size)
-
-
-def _parts(scene: SceneFacts, options: ChipOptions) -> Iterator[_Part]:
-    rows, cols = (np.asarray(axis) for axis in window_starts(scene.grid, options))
-    block_rows, block_cols = scene.block
-    height, width = scene.grid.shape
-    pixels = max(SAMPLES_AT_ONCE // len(scene.bands), 1)
-    step_rows = max(pixels // width // block_rows, 1) * block_rows
-    step_cols = width
-    if step_rows * width > pixels:
-        step_cols = max(pixels // step_rows // block_cols, 1) * block_cols
-    for row in range(0, height, step_rows):
-        for col in range(0, width, step_cols):
-            window = Window(row, col, step_rows, step_cols).clip(height, width)
-            yield _Part(scene, window, rows, cols, options.size)
-
-
-def _survey_part(part: _Part) -> _Counts:
-    with gdal_env(BLOCK_CACHE_BYTES), part.scene.open() as scene:
-        pixels, valid = scene.read(part.window)
-    statistics = []
-    for values in pixels:
-        sketch = BandSketch(part.scene.domain.dtype)
-        sketch.update(values[valid] if not valid.all() else values)
-        statistics.append(sketch.to_arrays())
-    row, counts = _overlaps(part.rows, part.size, part.window.row, part.window.height)
-    col, across = _overlaps(part.cols, part.size, part.window.col, part.window.width)
-    # Sums over the windows' rectangles, as differences of a summed-area table (Crow 1984).
-    table = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1), np.int64)
-    table[1:, 1:] = valid.cumsum(0, dtype=np.int64).cumsum(1)
-    (top, bottom), (left, right) = counts, across
-    sums = table[bottom][:, right] - table[top][:, right]
-    sums -= table[bottom][:, left] - table[top][:, left]
-    return _Counts(statistics, row, col, sums)
-
-
-def _overlaps(
-    begin: npt.NDArray[np.int64], size: int, start: int, length: int
-) -> tuple[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Find the windows along an axis that overlap a part.
-
-    Returns:
-        The index of the first, and where in the part each of them begins and ends.
-    """
-    first = int(np.searchsorted(begin + size, start, side="right"))
-    stop = int(np.searchsorted(begin, start + length, side="left"))
-    chosen = begin[first:stop] - start
-    return first, (np.clip(chosen, 0, length), np.clip(chosen + size, 0, length))
+def _differ(ours: float | None, theirs: float | None) -> bool:
+    return bool(ours and theirs and abs(theirs / ours - 1.0) > _GSD_TOLERANCE)

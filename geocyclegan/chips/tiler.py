@@ -1,65 +1,57 @@
-"""Cut scenes into chips: the whole of `geocyclegan chip`, as one function.
+"""Cut scenes into chips: the whole of `geocyclegan chip`, as two functions.
 
-Two passes, because nothing is written before everything is known to be sound: the first opens and
-reads all scenes, fits the radiometry and chooses the windows; the second cuts them. Then follow
-`domain_*.json`, `chips.parquet`, and the removal of chips that are no longer listed, in this order,
-so that a run killed at any moment leaves the old set or one that its rerun completes.
+Scenes are opened and checked, windows laid over them, all pixels read once, and only then, when
+everything is known to be sound, does the folder change (`chips.commit`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from geocyclegan.chips.alike import difference
-from geocyclegan.chips.choose import Choice, choose_chips, cover_scenes
-from geocyclegan.chips.cut import cut_chips, footprints
-from geocyclegan.chips.manifest import (
-    ChipRow,
-    DomainRecord,
-    SceneEntry,
-    domain_path,
-    read_record,
-    read_rows,
-    statistics_folder,
-    update_manifest,
-    write_record,
+from geocyclegan.chips.choose import (
+    Choice,
+    Plan,
+    Reason,
+    check_choices,
+    choose_chips,
+    pair_up,
+    plan_scenes,
 )
+from geocyclegan.chips.commit import Cut, begin, clean_folder, commit, make_record
+from geocyclegan.chips.cut import CutOptions, SceneCut, content_hash, cut_scenes
+from geocyclegan.chips.geometry import Geometry
+from geocyclegan.chips.manifest import ChipRow, DomainRecord, domain_path, read_record, read_rows
 from geocyclegan.chips.options import ChipOptions
-from geocyclegan.chips.statistics import (
-    Statistics,
-    load_statistics,
-    merge_statistics,
-    save_statistics,
-)
-from geocyclegan.chips.survey import SceneFacts, open_scenes, survey_scenes, warn_of_gsd
+from geocyclegan.chips.survey import SceneFacts, open_pairs, open_scenes, warn_of_gsd
 from geocyclegan.chips.workers import choose_workers
 from geocyclegan.errors import ChipsError, NotFoundError, OptionError
 from geocyclegan.files import output_lock
 from geocyclegan.raster.domain import Domain
-from geocyclegan.raster.radiometry import fit_scaling
+from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.sources import expand_scenes
+from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ChipReport:
-    """What a chip run did.
+    """What a chip run did to a domain.
 
     Attributes:
         folder: the chip folder.
         record: the domain as it is now, with all its scenes.
         scenes: scenes that were cut in this run.
         windows: their windows.
-        train: training chips that this run wrote.
-        val: validation chips that this run wrote.
-        uncovered: windows left out for the AOI.
-        invalid: windows left out for too few valid pixels.
-        straddling: windows left out because they lie across a validation block's edge.
+        train: training chips that this run made.
+        val: validation chips that this run made.
+        left_out: how many windows were left out for what.
         total_train: training chips that the domain has now.
         total_val: validation chips that the domain has now.
     """
@@ -70,9 +62,7 @@ class ChipReport:
     windows: int
     train: int
     val: int
-    uncovered: int
-    invalid: int
-    straddling: int
+    left_out: Counter[Reason]
     total_train: int
     total_val: int
 
@@ -95,95 +85,169 @@ def chip_scenes(scenes: Sequence[str | Path], options: ChipOptions) -> ChipRepor
         ChipsError: no window passes the filters, or the folder is damaged.
         OutputError: the folder cannot be written, or another run is writing it.
     """
+    paths = _expand(scenes, options)
+    facts, geometry = open_scenes(paths, options, _wanted(options))
+    (report,) = _run([(facts, options)], geometry)
+    return report
+
+
+def chip_pairs(
+    scenes: Sequence[str | Path],
+    partners: Sequence[str | Path],
+    options: ChipOptions,
+    partner_options: ChipOptions,
+) -> tuple[ChipReport, ChipReport]:
+    """Cut pairs of scenes into chips of the same windows of both domains, in the same split.
+
+    Each pair is put on one grid: that of its first scene (or what `options` asks for), where the
+    second one lies over it. A pixel is valid where both are.
+
+    Args:
+        scenes: scenes of one domain.
+        partners: as many of the other.
+        options: how to cut both.
+        partner_options: what differs for the partners: domain, bands, scaling.
+
+    Raises:
+        GeoCycleGANError: see `chip_scenes`.
+    """
+    paths, others = _expand(scenes, options), _expand(partners, options)
+    if len(paths) != len(others):
+        raise OptionError(
+            f"--pair: {len(others)} scenes for {len(paths)}; name a partner for each, in order"
+        )
+    both = options, partner_options
+    facts, geometry = open_pairs(paths, others, both, (_wanted(options), _wanted(partner_options)))
+    first, second = _run(list(zip(facts, both, strict=True)), geometry)
+    return first, second
+
+
+def _expand(scenes: Sequence[str | Path], options: ChipOptions) -> list[str]:
     paths = expand_scenes(scenes)
     if not paths:
         raise NotFoundError("no scene was named")
-    _refuse_own_chips(paths, options.out)
-    facts = open_scenes(paths, options)
-    with _new_folder(options.out), output_lock(domain_path(options.out, options.domain)):
-        return _chip(facts, options)
-
-
-def _chip(facts: list[SceneFacts], options: ChipOptions) -> ChipReport:
-    out, name = options.out, options.domain
-    old = None if options.overwrite else read_record(out, name)
-    if old is not None:
-        _refuse_contradiction(old, facts, options)
-    named = {scene.path for scene in facts}
-    facts, covers = cover_scenes(facts, options)
-    workers = choose_workers(options.workers, sum(scene.samples for scene in facts))
-    surveys = survey_scenes(facts, options, workers)
-    choices = choose_chips(facts, covers, surveys, options)
-    chosen = {
-        scene.path: (scene, choice, survey.statistics)
-        for scene, choice, survey in zip(facts, choices, surveys, strict=True)
-        if choice.chips
-    }
-    entries = _merge_entries(old, named, [scene for scene, _, _ in chosen.values()], options)
-    domain = _fit(old, entries, chosen, options)
-    record = DomainRecord(domain, options.size, str(options.scale), entries)
-    kept = [row for row in _rows(options) if row.scene not in named and not options.overwrite]
-    planned = [chip for choice in choices for chip in choice.chips]
-    splits = [row.split for row in kept] + [chip.split for chip in planned]
-    total_train, total_val = splits.count("train"), splits.count("val")
-    _check_totals(total_train, total_val, options)
-
-    # From here on the folder changes.
-    _remove_leftovers(options)
-    statistics = statistics_folder(out, name)
-    for scene, _, found in chosen.values():
-        save_statistics(statistics / f"{scene.id}.npz", found)
-    cuts = [(scene, choice.chips) for scene, choice, _ in chosen.values()]
-    rows = cut_chips(out, name, cuts, workers)
-    outlines = [outline for scene, chips in cuts for outline in footprints(scene, chips)]
-    write_record(out, name, record)
-    replaced = {entry.id for entry in old.scenes if entry.path in named} if old else None
-    gone = update_manifest(out, name, rows, outlines, replaced=replaced)
-    _remove_stale(options, rows, gone, {entry.id for entry in entries})
-    return ChipReport(
-        folder=out,
-        record=record,
-        scenes=len(chosen),
-        windows=sum(choice.windows for choice in choices),
-        train=sum(chip.split == "train" for chip in planned),
-        val=sum(chip.split == "val" for chip in planned),
-        uncovered=sum(choice.uncovered for choice in choices),
-        invalid=sum(choice.invalid for choice in choices),
-        straddling=sum(choice.straddling for choice in choices),
-        total_train=total_train,
-        total_val=total_val,
-    )
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[None]:
-    """Take a folder that did not exist away again if nothing came to lie in it."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        yield
-    except BaseException:
-        for path in missing:
-            with suppress(OSError):  # not empty, or never made
-                path.rmdir()
-        raise
-
-
-def _refuse_own_chips(paths: Sequence[str], out: Path) -> None:
     for path in paths:
-        for split in ("train", "val"):
+        for split in ("train", "val", "labels"):
             for domain in ("a", "b"):
-                if Path(path).parent == (out / f"{split}_{domain}").resolve():
+                if Path(path).parent == (options.out / f"{split}_{domain}").resolve():
                     raise OptionError(
-                        f"{path}: a chip of --out {out} itself; name the scenes it was cut from"
+                        f"{path}: a chip of --out {options.out} itself; name the scenes it was cut"
+                        " from"
                     )
+    return paths
+
+
+def _wanted(options: ChipOptions) -> Domain | None:
+    old = None if options.overwrite else read_record(options.out, options.domain)
+    return old.domain if old else None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One domain of a run."""
+
+    facts: Sequence[SceneFacts]
+    options: ChipOptions
+    old: DomainRecord | None
+    kept: Sequence[ChipRow]
+    plans: Sequence[Plan]
+    found: Sequence[SceneCut]
+
+    @property
+    def named(self) -> set[str]:
+        return {scene.path for scene in self.facts}
+
+    def choices(self) -> list[Choice]:
+        """Choose among the windows that passed, duplicates looked for in the domain's order."""
+        place = {entry.path: i for i, entry in enumerate(self.old.scenes if self.old else ())}
+        order = sorted(
+            range(len(self.plans)),
+            key=lambda i: place.get(self.plans[i].scene.path, len(place) + i),
+        )
+        known = None
+        if self.options.drop_duplicates:
+            contents = [(place.get(row.scene, 0), _content(self.options, row)) for row in self.kept]
+            known = [
+                {text for at, text in contents if at < place.get(path, len(place))}
+                for path in (self.plans[i].scene.path for i in order)
+            ]
+        chosen = choose_chips(
+            [self.plans[i] for i in order], [self.found[i].outcomes for i in order], known
+        )
+        by_place = dict(zip(order, chosen, strict=True))
+        return [by_place[i] for i in range(len(order))]
+
+
+def _content(options: ChipOptions, row: ChipRow) -> str:
+    """Return the hash of a chip's pixels; one that an earlier run did not take is taken now."""
+    if row.content:
+        return row.content
+    with Scene(options.out / row.chip) as chip:
+        return content_hash(*chip.read(Window(0, 0, *chip.grid.shape)))
+
+
+def _run(
+    domains: Sequence[tuple[Sequence[SceneFacts], ChipOptions]], geometry: Geometry
+) -> list[ChipReport]:
+    every = [options for _, options in domains]
+    with ExitStack() as stack:
+        stack.enter_context(clean_folder(every))
+        for options in sorted(every, key=lambda given: given.domain):
+            stack.enter_context(output_lock(domain_path(options.out, options.domain)))
+        jobs = [_cut(facts, options, geometry) for facts, options in domains]
+        chosen = [job.choices() for job in jobs]
+        if len(jobs) == 2:
+            chosen = list(pair_up(*chosen))
+        totals = []
+        for job, choices in zip(jobs, chosen, strict=True):
+            check_choices(job.plans, choices, job.options)
+            totals.append(_count(job, choices))
+        ready = []
+        for job, choices in zip(jobs, chosen, strict=True):
+            cuts = {
+                plan.scene.path: Cut(plan.scene, choice, found.statistics)
+                for plan, choice, found in zip(job.plans, choices, job.found, strict=True)
+                if choice.chips
+            }
+            ready.append((make_record(job.old, job.named, cuts, geometry, job.options), cuts))
+        # From here on the folder changes.
+        for job, (record, cuts) in zip(jobs, ready, strict=True):
+            commit(record, job.old, job.named, cuts, job.options)
+    return [
+        _report(job, record, choices, total)
+        for job, (record, _), choices, total in zip(jobs, ready, chosen, totals, strict=True)
+    ]
+
+
+def _cut(facts: Sequence[SceneFacts], options: ChipOptions, geometry: Geometry) -> _Job:
+    old = None if options.overwrite else read_record(options.out, options.domain)
+    if old is not None:
+        _refuse_contradiction(old, facts, geometry, options)
+    named = {scene.path for scene in facts}
+    kept = [
+        row
+        for row in read_rows(options.out)
+        if row.domain == options.domain and row.scene not in named and not options.overwrite
+    ]
+    plans = plan_scenes(facts, geometry, options)
+    workers = choose_workers(options.workers, sum(plan.scene.samples for plan in plans))
+    cutting = begin(options)
+    how = CutOptions(
+        None if options.virtual else cutting,
+        options.min_valid,
+        options.min_std,
+        content=options.virtual or options.drop_duplicates,
+    )
+    step = geometry.size if geometry.random is not None else geometry.step
+    return _Job(facts, options, old, kept, plans, cut_scenes(plans, step, how, workers))
 
 
 def _refuse_contradiction(
-    old: DomainRecord, facts: Sequence[SceneFacts], options: ChipOptions
+    old: DomainRecord, facts: Sequence[SceneFacts], geometry: Geometry, options: ChipOptions
 ) -> None:
     where = f"domain {options.domain} in {options.out}"
     remedy = "replace the domain with --overwrite or choose another --out"
-    if old.size != options.size:
+    if old.size != geometry.size:
         raise OptionError(
             f"--size {options.size}: {where} has chips of {old.size} px; give --size {old.size},"
             f" {remedy}"
@@ -192,6 +256,11 @@ def _refuse_contradiction(
         raise OptionError(
             f"--scale {options.scale}: {where} is scaled by {old.scale}; give --scale {old.scale},"
             f" {remedy}"
+        )
+    if old.virtual != options.virtual:
+        raise OptionError(
+            f"--virtual: {where} is {'virtual' if old.virtual else 'a set of files'};"
+            f" {'give' if old.virtual else 'leave out'} --virtual, {remedy}"
         )
     unlike = difference(old.domain, facts[0].domain)
     if unlike is not None:
@@ -202,94 +271,39 @@ def _refuse_contradiction(
     warn_of_gsd(old.domain, facts[0])
 
 
-def _merge_entries(
-    old: DomainRecord | None, named: set[str], cut: Sequence[SceneFacts], options: ChipOptions
-) -> tuple[SceneEntry, ...]:
-    """Return the scenes of the domain: refreshed ones stay where they were, new ones follow."""
-    fresh = {scene.path: SceneEntry(scene.id, scene.path, options.of_scene()) for scene in cut}
-    merged = []
-    for entry in old.scenes if old else ():
-        if entry.path in fresh:
-            merged.append(fresh.pop(entry.path))
-        elif entry.path not in named:
-            merged.append(entry)
-    return (*merged, *fresh.values())
-
-
-def _fit(
-    old: DomainRecord | None,
-    entries: Sequence[SceneEntry],
-    chosen: Mapping[str, tuple[SceneFacts, Choice, Statistics]],
-    options: ChipOptions,
-) -> Domain:
-    """Fit the radiometry over all scenes; the first of them says what the bands are."""
-    if entries[0].path in chosen:
-        domain = chosen[entries[0].path][0].domain
-    else:
-        assert old is not None  # for mypy: an entry that was not cut now is an old one
-        domain = old.domain
-
-    folder = statistics_folder(options.out, options.domain)
-    sketches = merge_statistics(
-        chosen[entry.path][2]
-        if entry.path in chosen
-        else load_statistics(folder / f"{entry.id}.npz", domain.count, entry.path)
-        for entry in entries
-    )
-    where = entries[0].path if len(entries) == 1 else f"domain {options.domain}"
-    return domain.with_scalings(
-        [
-            fit_scaling(options.scale, sketch, f"{where}, {label}")
-            for sketch, label in zip(sketches, domain.labels, strict=True)
-        ]
-    )
-
-
-def _rows(options: ChipOptions) -> list[ChipRow]:
-    return [row for row in read_rows(options.out) if row.domain == options.domain]
-
-
-def _check_totals(train: int, val: int, options: ChipOptions) -> None:
-    if not train:
+def _count(job: _Job, choices: Sequence[Choice]) -> tuple[int, int]:
+    """Return how many training and validation chips the domain will have."""
+    splits = Counter[str](row.split for row in job.kept)
+    splits += _splits(choices)
+    if not splits["train"]:
         raise ChipsError(
-            f"no training chip: all {val} windows that pass the filters lie in validation blocks;"
-            " use --val 0 or another --seed"
+            f"no training chip: all {splits['val']} windows that pass the filters lie in validation"
+            " blocks; use --val 0 or another --seed"
         )
-    if options.val > 0 and not val:
+    if job.options.val > 0 and not splits["val"]:
         log.warning(
             "no validation chip: the scenes are too small, or too little of them is valid, to set"
             " a block aside"
         )
+    return splits["train"], splits["val"]
 
 
-def _remove_leftovers(options: ChipOptions) -> None:
-    """Remove the temporary files of a run that was killed; the lock says that no other is alive."""
-    for folder in _folders(options):
-        for part in folder.glob(".*.part.*"):
-            part.unlink(missing_ok=True)
-    for part in options.out.glob(f".domain_{options.domain}.*.part.json"):
-        part.unlink(missing_ok=True)
+def _splits(choices: Iterable[Choice]) -> Counter[str]:
+    return Counter(chip.plan.split or "" for choice in choices for chip in choice.chips)
 
 
-def _remove_stale(
-    options: ChipOptions, rows: Sequence[ChipRow], gone: Sequence[ChipRow], scenes: set[str]
-) -> None:
-    """Remove the files of chips that are no longer listed, those of a killed run among them."""
-    for row in gone:
-        (options.out / row.chip).unlink(missing_ok=True)
-    *splits, statistics = _folders(options)
-    listed = {row.chip for row in rows}
-    cut_now = {row.scene_id for row in rows}
-    for folder in splits:
-        for path in folder.glob("*.tif"):
-            ours = path.name.rpartition("_r")[0] in cut_now
-            if ours and f"{folder.name}/{path.name}" not in listed:
-                path.unlink(missing_ok=True)
-    for path in statistics.glob("*.npz"):
-        if path.stem not in scenes:
-            path.unlink(missing_ok=True)
-
-
-def _folders(options: ChipOptions) -> list[Path]:
-    splits = [options.out / f"{split}_{options.domain}" for split in ("train", "val")]
-    return [*splits, statistics_folder(options.out, options.domain)]
+def _report(
+    job: _Job, record: DomainRecord, choices: Sequence[Choice], total: tuple[int, int]
+) -> ChipReport:
+    splits = _splits(choices)
+    return ChipReport(
+        folder=job.options.out,
+        record=record,
+        scenes=sum(bool(choice.chips) for choice in choices),
+        windows=sum(choice.windows for choice in choices),
+        train=splits["train"],
+        val=splits["val"],
+        left_out=sum((choice.left_out for choice in choices), Counter[Reason]()),
+        total_train=total[0],
+        total_val=total[1],
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,183 @@ from geocyclegan.cli.options import (
     bands_option,
     overwrite_option,
     seed_option,
+    split_bands,
     workers_option,
 )
 
 if TYPE_CHECKING:
     from geocyclegan.chips.tiler import ChipReport
+
+_REASONS = {
+    "uncovered": "too little covered by the AOI",
+    "excluded": "touched by an exclusion polygon",
+    "invalid": "with too few valid pixels",
+    "flat": "with too little variation",
+    "straddling": "across the edge of a validation block",
+    "duplicate": "of the same pixels as another chip",
+    "unpaired": "that the partner does not have",
+}
+
+
+def _length(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> Any:  # a Length; its module is not imported for --help
+    if value is None:
+        return None
+    from geocyclegan.chips.geometry import parse_length
+
+    return parse_length(value, str(param.name))
+
+
+def _integers(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Read `3,8-10`."""
+    if value is None:
+        return None
+    found: list[int] = []
+    for part in value.split(","):
+        first, _, last = part.strip().partition("-")
+        try:
+            found.extend(range(int(first), int(last or first) + 1))
+        except ValueError:
+            raise click.BadParameter(f"{part!r}: expected classes such as 3,8-10") from None
+    return tuple(found)
+
+
+def _grouped(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Stack decorators so that --help shows them in the order given."""
+
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_geometry_options = _grouped(
+    click.option(
+        "--size",
+        default="256",
+        show_default=True,
+        metavar="SIZE",
+        callback=_length,
+        help="Side of a chip: pixels, or metres on the ground such as 1280m.",
+    ),
+    click.option(
+        "--stride",
+        metavar="SIZE",
+        callback=_length,
+        help="From one chip to the next, like --size.  [default: the size]",
+    ),
+    click.option(
+        "--edge",
+        type=click.Choice(["shift", "pad", "drop"]),
+        default="shift",
+        show_default=True,
+        help="Where a scene ends within a chip: shift it back, pad and mask it, or drop it.",
+    ),
+    click.option(
+        "--random",
+        type=int,
+        metavar="N",
+        help="N chips at random places of each scene, instead of a grid of chips.",
+    ),
+)
+_alignment_options = _grouped(
+    click.option("--like", metavar="SCENE", help="Put the scenes on the grid of this raster."),
+    click.option("--crs", metavar="CRS", help="Put the scenes into this CRS, such as EPSG:32630."),
+    click.option(
+        "--res",
+        metavar="SIZE",
+        help="Put the scenes to this pixel size, in units of the CRS: 10 or 10,20.",
+    ),
+    click.option(
+        "--resampling",
+        default="auto",
+        show_default=True,
+        metavar="METHOD",
+        help="How, where pixels do not coincide: auto (nearest for bands of classes, bilinear for"
+        " others), nearest, bilinear, cubic, cubic_spline, lanczos, average, mode or med.",
+    ),
+    click.option(
+        "--pair",
+        multiple=True,
+        metavar="SCENE",
+        help="Partner of SCENE for the other domain: chips of the same windows of both, on the grid"
+        " of SCENE, valid where both are. Repeat it for several scenes, in their order.",
+    ),
+    click.option(
+        "--pair-bands",
+        callback=split_bands,
+        metavar="BANDS",
+        help="Bands of the partner, like --bands.  [default: all but alpha]",
+    ),
+    click.option(
+        "--pair-scale",
+        metavar="SCALE",
+        help="Scaling of the partner, like --scale.  [default: auto]",
+    ),
+)
+_selection_options = _grouped(
+    click.option(
+        "--aoi",
+        type=click.Path(path_type=Path),
+        help="Vector file; only chips that its polygons cover are kept.",
+    ),
+    click.option(
+        "--min-cover",
+        type=float,
+        default=0.5,
+        show_default=True,
+        help="Least share of a chip that the AOI must cover.",
+    ),
+    click.option(
+        "--exclude",
+        type=click.Path(path_type=Path),
+        help="Vector file; chips that its polygons touch are left out.",
+    ),
+    click.option(
+        "--mask",
+        multiple=True,
+        metavar="FILE",
+        help="Raster of classes, on any grid, that makes pixels invalid (clouds). One for all"
+        " scenes, or repeated for each in order.",
+    ),
+    click.option(
+        "--mask-values",
+        callback=_integers,
+        metavar="CLASSES",
+        help="Classes of --mask that are invalid, such as 3,8-10.  [default: all but 0]",
+    ),
+    click.option(
+        "--min-valid",
+        type=float,
+        default=0.9,
+        show_default=True,
+        help="Least share of valid pixels in a chip, padding beyond a scene not counted.",
+    ),
+    click.option(
+        "--min-std",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="Least standard deviation, in stored units, that some band of a chip must have.",
+    ),
+    click.option(
+        "--drop-duplicates",
+        is_flag=True,
+        help="Leave out chips whose pixels are those of an earlier chip of the domain.",
+    ),
+    click.option(
+        "--val",
+        type=float,
+        default=0.1,
+        show_default=True,
+        help="Share of the chips set aside for validation, in blocks apart from training.",
+    ),
+)
 
 
 @click.command(name="chip", short_help="Cut scenes into chips for training.")
@@ -35,8 +209,6 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder of the chips of both domains.",
 )
-@click.option("--size", type=int, default=256, show_default=True, help="Side of a chip in pixels.")
-@click.option("--stride", type=int, help="Pixels from one chip to the next.  [default: the size]")
 @bands_option
 @click.option(
     "--scale",
@@ -46,31 +218,20 @@ if TYPE_CHECKING:
     help="How pixel values become network levels: auto, linear:LO,HI, percentile:LO,HI, db, log1p"
     " or zscore. Fitted on the valid pixels of all scenes of the domain.",
 )
+@_geometry_options
+@_alignment_options
+@_selection_options
 @click.option(
-    "--aoi",
-    type=click.Path(path_type=Path),
-    help="Vector file; only chips that its polygons cover are kept.",
+    "--labels",
+    multiple=True,
+    metavar="FILE",
+    help="Raster of classes, on any grid, to cut alongside into labels_a/ or labels_b/. One for all"
+    " scenes, or repeated for each in order.",
 )
 @click.option(
-    "--min-cover",
-    type=float,
-    default=0.5,
-    show_default=True,
-    help="Least share of a chip that the AOI must cover.",
-)
-@click.option(
-    "--min-valid",
-    type=float,
-    default=0.9,
-    show_default=True,
-    help="Least share of valid pixels in a chip, padding beyond a small scene not counted.",
-)
-@click.option(
-    "--val",
-    type=float,
-    default=0.1,
-    show_default=True,
-    help="Share of the chips set aside for validation, in blocks apart from the training chips.",
+    "--virtual",
+    is_flag=True,
+    help="Write no chips, only their list; training reads them from the scenes.",
 )
 @workers_option
 @seed_option
@@ -83,32 +244,52 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
     again refreshes its chips; further scenes are added to the domain.
     """
     from geocyclegan.chips.options import ChipOptions
-    from geocyclegan.chips.tiler import chip_scenes
+    from geocyclegan.chips.tiler import chip_pairs, chip_scenes
+    from geocyclegan.errors import OptionError
     from geocyclegan.raster.radiometry import ScaleSpec
 
+    partners = given.pop("pair")
+    pair_bands, pair_scale = given.pop("pair_bands"), given.pop("pair_scale")
     given["scale"] = ScaleSpec.parse(given["scale"])
-    report = chip_scenes(scenes, ChipOptions(**given))
+    options = ChipOptions(**given)
+    if partners:
+        other = replace(
+            options,
+            domain="b" if options.domain == "a" else "a",
+            bands=pair_bands,
+            scale=ScaleSpec.parse(pair_scale or "auto"),
+            mask=(),
+            mask_values=None,
+            labels=(),
+        )
+        reports = chip_pairs(scenes, partners, options, other)
+        domains = [options.domain, other.domain]
+    else:
+        for name, value in (("bands", pair_bands), ("scale", pair_scale)):
+            if value is not None:
+                raise OptionError(f"--pair-{name}: it is for a --pair, and none is named")
+        reports = (chip_scenes(scenes, options),)  # type: ignore[assignment]
+        domains = [options.domain]
     if settings is None or not settings.quiet:
-        click.echo(summary(report, given["domain"]))
+        for report, domain in zip(reports, domains, strict=True):
+            click.echo(summary(report, domain))
+        click.echo(following(reports[-1], domains[-1]))
 
 
 def summary(report: ChipReport, domain: str) -> str:
-    """Say what was written, what was left out and why, and what comes next."""
+    """Say what was made, and what was left out and why."""
     record = report.record
     labels = ", ".join(record.domain.labels[:6]) + (", ..." if record.domain.count > 6 else "")
+    kind = "virtual chip" if record.virtual else "chip"
     lines = [
-        f"{report.folder}: {_count(report.train + report.val, 'chip')} of {record.size} px from"
+        f"{report.folder}: {_count(report.train + report.val, kind)} of {record.size} px from"
         f" {_count(report.scenes, 'scene')} for domain {domain} ({report.train} train,"
         f" {report.val} val); {_count(record.domain.count, 'band')}: {labels}"
     ]
     left_out = [
-        f"{number} {reason}"
-        for number, reason in (
-            (report.uncovered, "too little covered by the AOI"),
-            (report.invalid, "with too few valid pixels"),
-            (report.straddling, "across the edge of a validation block"),
-        )
-        if number
+        f"{report.left_out[reason]} {text}"  # type: ignore[index]
+        for reason, text in _REASONS.items()
+        if report.left_out[reason]  # type: ignore[index]
     ]
     if left_out:
         lines.append(f"left out of {_count(report.windows, 'window')}: {', '.join(left_out)}")
@@ -117,15 +298,18 @@ def summary(report: ChipReport, domain: str) -> str:
             f"the domain now has {report.total_train} train and {report.total_val} val chips from"
             f" {_count(len(record.scenes), 'scene')}"
         )
+    return "\n".join(lines)
+
+
+def following(report: ChipReport, domain: str) -> str:
+    """Say what comes next."""
     other = "b" if domain == "a" else "a"
     is_default = report.folder == Path("chips")
     if (report.folder / f"domain_{other}.json").exists():
-        lines.append(f"next: geocyclegan train{'' if is_default else f' {report.folder}'}")
-    else:
-        out = "" if is_default else f" --out {report.folder}"
-        size = "" if record.size == 256 else f" --size {record.size}"
-        lines.append(f"next: geocyclegan chip SCENE --domain {other}{out}{size}")
-    return "\n".join(lines)
+        return f"next: geocyclegan train{'' if is_default else f' {report.folder}'}"
+    out = "" if is_default else f" --out {report.folder}"
+    size = "" if report.record.size == 256 else f" --size {report.record.size}"
+    return f"next: geocyclegan chip SCENE --domain {other}{out}{size}"
 
 
 def _count(number: int, unit: str) -> str:

@@ -20,6 +20,8 @@ COMMANDS = {
     "chip": "Cut scenes into training chips of domain A or B.",
     "train": "Train a translation model on chips.",
     "infer": "Translate whole scenes with a trained model.",
+    "info": "Show a scene, a chip folder or a model as a table.",
+    "verify": "Find damage in chips, products and models.",
     "demo": "Run the whole chain on the sample scenes.",
 }
 

@@ -118,7 +118,7 @@ class Domain:
         dtype = np.dtype(self.dtype)
         pixels = np.empty(levels.shape, dtype)
         for out, values in zip(pixels, self.radiometry.inverse(levels), strict=True):
-            out[...] = _cast(values, dtype, self.nodata)
+            out[...] = cast_values(values, dtype, self.nodata)
         if valid is not None:
             pixels[:, ~valid] = 0 if self.nodata is None else self.nodata
         return pixels
@@ -164,9 +164,10 @@ def _number_to_json(value: float | None) -> float | str | None:
     return value if value is None or math.isfinite(value) else str(value)
 
 
-def _cast(
+def cast_values(
     values: npt.NDArray[np.floating[Any]], dtype: np.dtype[Any], nodata: float | None
 ) -> npt.NDArray[Any]:
+    """Round and clip floating values (any shape) to a pixel type; none becomes the nodata value."""
     if dtype.kind == "f":
         limits = np.finfo(dtype)
         cast: npt.NDArray[Any] = np.clip(values, limits.min, limits.max).astype(dtype)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Self
 
 from affine import Affine
 from rasterio.crs import CRS
@@ -95,3 +96,23 @@ class Grid:
         """Return the outline of the grid in map coordinates."""
         corners = [(0, 0), (0, self.width), (self.height, self.width), (self.height, 0)]
         return Polygon([self.xy(row, col) for row, col in corners])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        t = self.transform
+        return {
+            "crs": None if self.crs is None else self.crs.to_wkt(),
+            "transform": [t.a, t.b, t.c, t.d, t.e, t.f],
+            "shape": [self.height, self.width],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: a part is missing or of the wrong kind.
+        """
+        crs = None if value["crs"] is None else CRS.from_wkt(str(value["crs"]))
+        height, width = (int(side) for side in value["shape"])
+        return cls(crs, Affine(*(float(number) for number in value["transform"])), height, width)

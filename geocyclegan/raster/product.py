@@ -27,6 +27,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from geocyclegan.errors import OutputError
 from geocyclegan.files import fsync_folder, make_folder, publish
+from geocyclegan.raster.digest import TAG, pixel_digest
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import predictor
@@ -179,6 +180,8 @@ class ProductWriter:
     def _finish(self) -> None:
         try:
             self._dataset.close()
+            with rasterio.open(self._work, "r+") as work:
+                work.update_tags(**{TAG: pixel_digest(work)})
             rasterio.shutil.copy(
                 str(self._work),
                 str(self._part),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +34,15 @@ log = logging.getLogger(__name__)
 LARGEST_BLOCK_BYTES = 1 << 30
 
 
+@cache
+def _warn_of_not_finite(path: str) -> None:
+    """Say so once, however often the scene is opened."""
+    log.warning(
+        "%s: some pixels are not finite though no nodata value says so; they are taken as nodata",
+        path,
+    )
+
+
 class Scene:
     """An open scene and the bands chosen from it; a context manager.
 
@@ -40,6 +50,8 @@ class Scene:
         path: a file, a URL or a sub-dataset's name.
         bands: numbers ("1", "2-4") or descriptions; None takes all but alpha.
         amplitude: read complex pixels as their amplitude; without it they are refused.
+        classes: the pixels are classes, not measurements: colour-table indexes are welcome, and
+            no value is taken for nodata, since nodata is a class, too.
 
     Raises:
         NotFoundError: there is no such file.
@@ -53,10 +65,11 @@ class Scene:
         bands: Sequence[str] | None = None,
         *,
         amplitude: bool = False,
+        classes: bool = False,
     ) -> None:
         self.path = str(path)
         self._amplitude = amplitude
-        self._warned = False
+        self._classes = classes
         self._dataset = open_dataset(self.path)
         try:
             # First of all: what GDAL could not make of the CRS, it says at the next call.
@@ -150,7 +163,26 @@ class Scene:
         padded_valid[rows, cols] = valid
         return padded, padded_valid
 
-    def _read_inside(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    def overview(self, most: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Read every n-th pixel of the whole scene, from the file's overviews where it has some.
+
+        Args:
+            most: rows and columns of the result are no more than this.
+
+        Returns:
+            Pixels and valid mask as from `read`.
+
+        Raises:
+            SceneError: the pixels cannot be read.
+        """
+        height, width = self.grid.shape
+        step = max(-(-max(height, width) // most), 1)
+        shape = max(height // step, 1), max(width // step, 1)
+        return self._read_inside(Window(0, 0, height, width), shape)
+
+    def _read_inside(
+        self, window: Window, shape: tuple[int, int] | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         if 0 in window.shape:
             return (
                 np.zeros((len(self.bands), *window.shape), self.dtype),
@@ -160,7 +192,9 @@ class Scene:
         area = RasterioWindow(window.col, window.row, window.width, window.height)
         try:
             with rasterio.Env(**HONEST_PNG):
-                pixels = self._dataset.read(indexes, window=area)
+                pixels = self._dataset.read(
+                    indexes, window=area, out_shape=shape and (len(indexes), *shape)
+                )
                 valid = self._read_mask(pixels, indexes, area)
         except (*GDAL_ERRORS, MemoryError) as error:
             raise SceneError(
@@ -172,13 +206,8 @@ class Scene:
             pixels = np.abs(pixels).astype(np.float32)
         if pixels.dtype.kind == "f":
             finite = np.isfinite(pixels).all(axis=0)
-            if not self._warned and bool((valid & ~finite).any()):
-                self._warned = True
-                log.warning(
-                    "%s: some pixels are not finite though no nodata value says so; they are"
-                    " taken as nodata",
-                    self.path,
-                )
+            if bool((valid & ~finite).any()):
+                _warn_of_not_finite(self.path)
             valid &= finite
         return pixels, valid
 
@@ -187,18 +216,22 @@ class Scene:
     ) -> npt.NDArray[np.bool_]:
         flags = self._dataset.mask_flag_enums
         kinds = [flags[index - 1] for index in indexes]
+        shape = pixels.shape[1:]
         valid = np.ones(pixels.shape[1:], np.bool_)
+        if self._classes:
+            return valid
         # GDAL makes a mask of an alpha band only where it is the second or fourth and last.
         for band in self.all_bands:
             if band.color == "alpha" and band.index not in indexes:
-                valid &= self._dataset.read(band.index, window=area) > 0
+                valid &= self._dataset.read(band.index, window=area, out_shape=shape) > 0
         if any(MaskFlags.per_dataset in kind for kind in kinds):
             # Near infrared is often mislabelled as alpha; who names that band wants its values.
             alpha_is_data = any(band.color == "alpha" for band in self.bands)
             if not (alpha_is_data and any(MaskFlags.alpha in kind for kind in kinds)):
-                valid &= self._dataset.read_masks(indexes[0], window=area) > 0
+                valid &= self._dataset.read_masks(indexes[0], window=area, out_shape=shape) > 0
         elif any(kind != [MaskFlags.all_valid] for kind in kinds):
-            valid &= (self._dataset.read_masks(indexes, window=area) > 0).all(axis=0)
+            masks = self._dataset.read_masks(indexes, window=area, out_shape=pixels.shape)
+            valid &= (masks > 0).all(axis=0)
             return valid
         # A file may carry a mask and a nodata value, too; GDAL then looks at the mask alone.
         for band, values in zip(self.bands, pixels, strict=True):
@@ -241,7 +274,7 @@ class Scene:
 
     def _check(self) -> None:
         d = self._dataset
-        if any(band.color == "palette" for band in self.bands):
+        if not self._classes and any(band.color == "palette" for band in self.bands):
             raise SceneError(
                 f"{self.path}: its pixels are colour-table indexes, which cannot be translated;"
                 f" expand them first: gdal_translate -expand rgb {self.path} rgb.tif"

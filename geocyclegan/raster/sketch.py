@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 _DROPPED_BITS = 14
 _FLOAT_BINS = 1 << (32 - _DROPPED_BITS)
+# Pixels that are looked at in one go, so that wider copies of them stay small.
+_AT_ONCE = 1 << 20
 
 
 def _float_bins(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
@@ -74,22 +76,43 @@ class BandSketch:
     def update(self, values: npt.NDArray[Any]) -> None:
         """Add pixels (any shape, all of them valid and finite)."""
         flat = values.ravel()
-        if not flat.size:
-            return
-        wide = flat.astype(np.float64)
+        for start in range(0, flat.size, _AT_ONCE):
+            if self.is_exact:
+                self._count(flat[start : start + _AT_ONCE])
+            else:
+                self._measure(flat[start : start + _AT_ONCE])
+
+    def _count(self, values: npt.NDArray[Any]) -> None:
+        """Add values that have bins of their own: the histogram holds all there is to know."""
+        lowest = int(np.iinfo(self.dtype).min)
+        if lowest:
+            # Shifted bits count from the lowest value on, without a wider type.
+            unsigned = np.dtype(self.dtype.replace("int", "uint"))
+            values = values.view(unsigned) ^ unsigned.type(-lowest)
+        bins = np.bincount(values, minlength=self._bin_count)
+        used = np.flatnonzero(bins)
+        found, times = (used + lowest).astype(np.float64), bins[used]
+        mean = float((found * times).sum()) / values.size
+        self._merge_moments(values.size, mean, float((np.square(found - mean) * times).sum()))
+        self.minimum = min(self.minimum, float(found[0]))
+        self.maximum = max(self.maximum, float(found[-1]))
+        above = found > 0
+        if above.any():
+            self.positive += int(times[above].sum())
+            self.smallest_positive = min(self.smallest_positive, float(found[above][0]))
+        self.bins += bins
+
+    def _measure(self, values: npt.NDArray[Any]) -> None:
+        wide = values.astype(np.float64)
         mean = float(wide.mean())
-        self._merge_moments(flat.size, mean, float(np.square(wide - mean).sum()))
-        self.minimum = min(self.minimum, float(flat.min()))
-        self.maximum = max(self.maximum, float(flat.max()))
-        above = flat[flat > 0]
-        self.positive += above.size
+        self._merge_moments(values.size, mean, float(np.square(wide - mean).sum()))
+        self.minimum = min(self.minimum, float(values.min()))
+        self.maximum = max(self.maximum, float(values.max()))
+        above = values[values > 0]
         if above.size:
+            self.positive += above.size
             self.smallest_positive = min(self.smallest_positive, float(above.min()))
-        if self.is_exact:
-            index = flat.astype(np.int64) - int(np.iinfo(self.dtype).min)
-        else:
-            index = _float_bins(flat).astype(np.int64)
-        self.bins += np.bincount(index, minlength=self._bin_count)
+        self.bins += np.bincount(_float_bins(values), minlength=self._bin_count)
 
     def merge(self, other: BandSketch) -> None:
         """Add another sketch of the same pixel type (Chan et al. 1979 for the moments)."""

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
+import numpy.typing as npt
 import pytest
 from affine import Affine
 from rasterio.crs import CRS
@@ -11,7 +13,8 @@ from rasterio.features import rasterize
 from shapely import box
 from shapely.geometry import Point, Polygon
 
-from geocyclegan.chips.aoi import Aoi, cover_shares
+from geocyclegan.chips import aoi as areas
+from geocyclegan.chips.aoi import Aoi
 from geocyclegan.errors import OptionError
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.windows import starts
@@ -23,6 +26,15 @@ GRIDS = {
     "south-up": Grid(UTM, Affine(10.0, 0.0, 500_000.0, 0.0, 10.0, 4_199_000.0), 100, 140),
     "rotated": Grid(UTM, NORTH_UP * Affine.rotation(30.0), 100, 140),
 }
+
+
+def cover_shares(
+    area: Any, rows: list[int], cols: list[int], size: int, shape: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """The shares of a grid of windows."""
+    down, across = np.meshgrid(rows, cols, indexing="ij")
+    shares = areas.cover_shares(area, down.ravel(), across.ravel(), size, shape)
+    return shares.reshape(down.shape)
 
 
 def save(path: Path, shapes: list[object], crs: object = UTM.to_wkt()) -> Path:

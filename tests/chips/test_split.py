@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geocyclegan.chips.split import DROPPED, TRAIN, VAL, split_windows
+from geocyclegan.chips import split as splitting
+from geocyclegan.chips.split import DROPPED, TRAIN, VAL, split_random
 from geocyclegan.raster.windows import chip_windows, starts
+
+
+def split_windows(
+    height: int, width: int, size: int, stride: int, val: float, seed: int = 0
+) -> npt.NDArray[np.uint8]:
+    rows, cols = starts(height, size, stride), starts(width, size, stride)
+    return splitting.split_windows(rows, cols, size, val, seed)
+
 
 shapes = st.tuples(st.integers(1, 400), st.integers(1, 400))
 sizes = st.integers(8, 64)
@@ -74,3 +83,18 @@ def test_the_choice_is_of_geometry_and_seed_alone() -> None:
 
 def test_no_validation_when_none_is_asked_for() -> None:
     assert np.all(split_windows(500, 500, 32, 16, 0.0) == TRAIN)
+
+
+@given(shapes, sizes, shares, st.integers(0, 5))
+def test_random_windows_share_no_pixel_either(
+    shape: tuple[int, int], size: int, val: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    rows = random.integers(0, max(shape[0] - size, 0), 30, endpoint=True)
+    cols = random.integers(0, max(shape[1] - size, 0), 30, endpoint=True)
+    split = split_random(rows, cols, shape, size, val, seed)
+    seen = {TRAIN: np.zeros(shape, np.bool_), VAL: np.zeros(shape, np.bool_)}
+    for row, col, kind in zip(rows, cols, split, strict=True):
+        if kind != DROPPED:
+            seen[int(kind)][row : row + size, col : col + size] = True
+    assert not (seen[TRAIN] & seen[VAL]).any()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import rasterio
 from affine import Affine
 from shapely import box
 
-from geocyclegan.chips import survey, tiler
+from geocyclegan.chips import commit, parts, tiler
 from geocyclegan.chips.manifest import read_rows
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.reader import ChipSet
@@ -201,7 +202,7 @@ def test_invalid_pixels_are_masked_and_counted(
         with rasterio.open(path, "r+") as scene:
             scene.colorinterp = [*scene.colorinterp[:2], rasterio.enums.ColorInterp.alpha]
     report = chip_scenes([path], replace(options, min_valid=0.05, val=0.0))
-    assert (report.train, report.invalid) == (4, 0)
+    assert (report.train, report.left_out["invalid"]) == (4, 0)
     for row in read_rows(options.out):
         window = valid[row.row : row.row + 32, row.col : row.col + 32]
         with Scene(options.out / row.chip) as chip:
@@ -211,7 +212,7 @@ def test_invalid_pixels_are_masked_and_counted(
         assert np.isfinite(got).all()
     scaling = report.record.domain.bands[0].scaling
     assert scaling.knots[0] >= 100.0
-    assert chip_scenes([path], replace(options, min_valid=0.5, val=0.0)).invalid == 1
+    assert chip_scenes([path], replace(options, min_valid=0.5, val=0.0)).left_out["invalid"] == 1
 
 
 @pytest.mark.parametrize(
@@ -269,13 +270,13 @@ def test_aoi_and_cover(make_scene: MakeScene, options: ChipOptions, tmp_path: Pa
     frame.to_file(tmp_path / "aoi.gpkg")
     with_aoi = replace(options, aoi=tmp_path / "aoi.gpkg")
     report = chip_scenes([path], with_aoi)
-    assert (report.train + report.val, report.uncovered) == (3, 9)
+    assert (report.train + report.val, report.left_out["uncovered"]) == (3, 9)
     assert {row.col for row in read_rows(options.out)} == {0}
     report = chip_scenes([path], replace(with_aoi, min_cover=0.4))
-    assert (report.train + report.val, report.uncovered) == (6, 6)
+    assert (report.train + report.val, report.left_out["uncovered"]) == (6, 6)
     assert {round(row.cover, 6) for row in read_rows(options.out)} == {1.0, 0.4}
     # Without any cover there is no chip, even if none is asked for.
-    assert chip_scenes([path], replace(with_aoi, min_cover=0.0)).uncovered == 6
+    assert chip_scenes([path], replace(with_aoi, min_cover=0.0)).left_out["uncovered"] == 6
 
 
 def test_what_is_refused_leaves_nothing_behind(
@@ -348,7 +349,17 @@ def test_both_domains_share_a_folder_and_a_split(
     assert len(ChipSet.open(options.out, "b")) == len(ChipSet.open(options.out, "a"))
 
 
-@pytest.mark.parametrize("where", ["cut_chips", "write_record", "update_manifest", "_remove_stale"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "cut_scenes",
+        "save_statistics",
+        "_publish",
+        "write_record",
+        "update_manifest",
+        "remove_stale",
+    ],
+)
 def test_stopped_anywhere_the_rerun_completes_the_same_set(
     make_scene: MakeScene,
     options: ChipOptions,
@@ -360,31 +371,57 @@ def test_stopped_anywhere_the_rerun_completes_the_same_set(
     chip_scenes([one], replace(options, out=tmp_path / "expected"))
     chip_scenes([two], replace(options, out=tmp_path / "expected"))
 
-    real = getattr(tiler, where)
+    module: Any = tiler if where == "cut_scenes" else commit
+    real = getattr(module, where)
 
     def killed(*args: Any, **kwargs: Any) -> None:
-        if where == "cut_chips":
+        if where in ("cut_scenes", "_publish"):
             real(*args, **kwargs)
         raise KeyboardInterrupt
 
+    # What a kill leaves is not tidied up.
+    monkeypatch.setattr(tiler, "clean_folder", lambda _: nullcontext())
+
     with monkeypatch.context() as patch:
-        patch.setattr(tiler, where, killed)
+        patch.setattr(module, where, killed)
         with pytest.raises(KeyboardInterrupt):
             chip_scenes([one], options)
-        if where != "_remove_stale":
+        if where != "remove_stale":
             with pytest.raises(ChipsError, match="not finished"):
                 ChipSet.open(options.out, "a")
-    (options.out / "train_a" / ".x.1.part.tif").touch()
+    (options.out / ".statistics" / "a" / ".x.1.part.npz").touch()
     chip_scenes([one], options)
     old = ChipSet.open(options.out, "a")
     with monkeypatch.context() as patch:
-        patch.setattr(tiler, where, killed)
+        patch.setattr(module, where, killed)
         with pytest.raises(KeyboardInterrupt):
             chip_scenes([two], options)
-        if where == "cut_chips":
+        if where in ("cut_scenes", "save_statistics", "_publish"):
             assert ChipSet.open(options.out, "a") == old
     chip_scenes([two], options)
     assert snapshot(options.out) == snapshot(tmp_path / "expected")
+
+
+def test_a_full_disk_leaves_the_old_set(
+    make_scene: MakeScene, options: ChipOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = make_scene("1.tif"), make_scene("2.tif", seed=1)
+    full = OutputError("no space left")
+
+    def fail(*_: object) -> str:
+        raise full
+
+    with monkeypatch.context() as patch:
+        patch.setattr("geocyclegan.chips.cut.save_chip", fail)
+        with pytest.raises(OutputError):
+            chip_scenes([one], options)
+        assert not options.out.exists()
+    chip_scenes([one], options)
+    before = snapshot(options.out)
+    monkeypatch.setattr("geocyclegan.chips.cut.save_chip", fail)
+    with pytest.raises(OutputError):
+        chip_scenes([two], options)
+    assert snapshot(options.out) == before
 
 
 def test_overwriting_keeps_the_old_set_until_the_new_one_is_complete(
@@ -398,7 +435,7 @@ def test_overwriting_keeps_the_old_set_until_the_new_one_is_complete(
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tiler, "write_record", killed)
+    monkeypatch.setattr(commit, "write_record", killed)
     with pytest.raises(KeyboardInterrupt):
         chip_scenes([path], replace(options, bands=("2",), overwrite=True))
     assert ChipSet.open(options.out, "a") == old
@@ -416,10 +453,11 @@ def test_the_number_of_processes_and_parts_changes_nothing(
     many = replace(overlapping, out=tmp_path / "many", workers=2)
     chip_scenes([path], many)
     assert snapshot(many.out) == snapshot(overlapping.out)
-    monkeypatch.setattr(survey, "SAMPLES_AT_ONCE", 2 * 64 * 48)
-    parts = replace(overlapping, out=tmp_path / "parts")
-    again = chip_scenes([path], parts)
-    assert read_rows(parts.out) == read_rows(overlapping.out)
+    monkeypatch.setattr(parts, "SAMPLES_AT_ONCE", 2 * 64 * 48)
+    monkeypatch.setattr(parts, "_SAMPLES_IN_STRIPS", 2 * 64 * 48)
+    small = replace(overlapping, out=tmp_path / "parts")
+    again = chip_scenes([path], small)
+    assert read_rows(small.out) == read_rows(overlapping.out)
     assert again.record.domain.bands == report.record.domain.bands
 
 

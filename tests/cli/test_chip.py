@@ -11,6 +11,7 @@ import rasterio
 from click.testing import CliRunner
 from rasterio.transform import from_origin
 
+from geocyclegan.chips.manifest import read_rows
 from geocyclegan.cli.main import cli
 
 
@@ -77,6 +78,18 @@ def test_adding_tells_the_totals(scene: Path) -> None:
         (["sar.tif", "--val", "2"], 2, "--val 2"),
         (["sar.tif", "--size", "1"], 2, "--size 1"),
         (["sar.tif", "--aoi", "none.gpkg"], 2, "--aoi none.gpkg"),
+        (["sar.tif", "--size", "big"], 2, "--size big"),
+        (["sar.tif", "--like", "sar.tif", "--res", "5"], 2, "--like"),
+        (["sar.tif", "--crs", "Mars"], 2, "--crs Mars"),
+        (["sar.tif", "--res", "0"], 2, "--res 0"),
+        (["sar.tif", "--resampling", "magic"], 2, "--resampling magic"),
+        (["sar.tif", "--random", "0"], 2, "--random 0"),
+        (["sar.tif", "--pair-bands", "1"], 2, "--pair-bands"),
+        (["sar.tif", "--pair", "none.tif"], 2, "none.tif"),
+        (["sar.tif", "--mask", "none.tif"], 2, "none.tif"),
+        (["sar.tif", "--labels", "text.tif"], 1, "text.tif"),
+        (["sar.tif", "--mask", "sar.tif", "--mask-values", "a"], 2, "--mask-values"),
+        (["sar.tif", "--min-std", "-1"], 2, "--min-std -1"),
         (["text.tif"], 1, "text.tif"),
         ([], 2, "SCENE"),
     ],
@@ -103,5 +116,31 @@ def test_quiet_and_progress(scene: Path) -> None:
     )
     assert done.stdout == ""
     events = [json.loads(line) for line in done.stderr.splitlines()]
-    assert {event["stage"] for event in events} == {"survey", "chip"}
+    assert {event["stage"] for event in events} == {"chip"}
     assert events[-1]["done"] == events[-1]["total"] == 6
+
+
+def test_a_pair_fills_both_domains(scene: Path) -> None:
+    make_scene(scene.parent / "optical.tif", 300)
+    result = CliRunner().invoke(
+        cli, ["chip", "sar.tif", "--pair", "optical.tif", "--pair-bands", "2", "--size", "320m"]
+    )
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert "6 chips of 32 px from 1 scene for domain a (5 train, 1 val); 2 bands" in lines[0]
+    assert "6 chips of 32 px from 1 scene for domain b (5 train, 1 val); 1 band: VH" in lines[1]
+    assert lines[2:] == ["next: geocyclegan train"]
+
+
+def test_virtual_chips(scene: Path) -> None:
+    result = CliRunner().invoke(cli, ["chip", "sar.tif", "--size", "32", "--virtual"])
+    assert "6 virtual chips of 32 px" in result.stdout
+    assert not (scene.parent / "chips" / "train_a").exists()
+
+
+def test_classes_come_in_ranges(scene: Path) -> None:
+    arguments = ["chip", "sar.tif", "--size", "32", "--mask", "sar.tif", "--mask-values"]
+    result = CliRunner().invoke(cli, [*arguments, "100-124,126", "--min-valid", "0.1"])
+    assert result.exit_code == 0, result.output
+    values = [row.valid for row in read_rows(scene.parent / "chips")]
+    assert 0.4 < min(values) < max(values) < 0.55

@@ -1,0 +1,268 @@
+"""From what was cut to a set: the one place where a chip folder changes.
+
+In this order, so that a run killed at any moment leaves the old set or one that its rerun
+completes: statistics, chips (flushed to the disk together, then renamed into place),
+`domain_*.json`, `chips.parquet`, and the removal of files that are no longer listed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geocyclegan.chips.choose import Choice, CutChip
+from geocyclegan.chips.cut import label_path
+from geocyclegan.chips.geometry import Geometry
+from geocyclegan.chips.manifest import (
+    ChipRow,
+    DomainName,
+    DomainRecord,
+    SceneEntry,
+    read_record,
+    statistics_folder,
+    update_manifest,
+    write_record,
+)
+from geocyclegan.chips.options import ChipOptions
+from geocyclegan.chips.source import state_of_files
+from geocyclegan.chips.statistics import (
+    Statistics,
+    load_statistics,
+    merge_statistics,
+    save_statistics,
+)
+from geocyclegan.chips.survey import SceneFacts, warn_of_domains
+from geocyclegan.errors import OutputError
+from geocyclegan.files import flush_tree, fsync_folder, make_folder
+from geocyclegan.raster.domain import Domain
+from geocyclegan.raster.radiometry import fit_scaling
+
+log = logging.getLogger(__name__)
+
+_CUTTING = "cutting"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A scene that gives chips."""
+
+    scene: SceneFacts
+    choice: Choice
+    statistics: Statistics
+
+
+def cutting_folder(out: Path, domain: DomainName) -> Path:
+    """Return where chips lie before they are part of a set."""
+    return statistics_folder(out, domain) / _CUTTING
+
+
+@contextmanager
+def clean_folder(options: Sequence[ChipOptions]) -> Iterator[None]:
+    """Take away what a failed run left, and folders that did not exist before it."""
+    out = options[0].out
+    hidden = [statistics_folder(out, given.domain) for given in options]
+    folders = [*hidden, hidden[0].parent, out, *out.parents]
+    missing = [path for path in folders if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for given in options:
+            shutil.rmtree(cutting_folder(out, given.domain), ignore_errors=True)
+        for path in missing:
+            with suppress(OSError):  # not empty, or never made
+                path.rmdir()
+        raise
+
+
+def begin(options: ChipOptions) -> Path:
+    """Remove what a killed run left, and make the folder for cutting; the caller holds the lock."""
+    for folder in (options.out, statistics_folder(options.out, options.domain)):
+        for part in folder.glob(".*.part.*"):
+            ours = folder != options.out or part.name.startswith(f".domain_{options.domain}.")
+            if ours:
+                part.unlink(missing_ok=True)
+    cutting = cutting_folder(options.out, options.domain)
+    shutil.rmtree(cutting, ignore_errors=True)
+    make_folder(cutting)
+    return cutting
+
+
+def make_record(
+    old: DomainRecord | None,
+    named: set[str],
+    cuts: Mapping[str, Cut],
+    geometry: Geometry,
+    options: ChipOptions,
+) -> DomainRecord:
+    """Return the domain as it will be: bands and radiometry over all its scenes."""
+    entries = _merge_entries(old, named, cuts, geometry, options)
+    domain = _fit(old, entries, cuts, options)
+    return DomainRecord(domain, geometry.size, str(options.scale), entries, options.virtual)
+
+
+def commit(
+    record: DomainRecord,
+    old: DomainRecord | None,
+    named: set[str],
+    cuts: Mapping[str, Cut],
+    options: ChipOptions,
+) -> None:
+    """Change the folder.
+
+    Raises:
+        OutputError: it cannot be written.
+        ChipsError: its manifest is damaged.
+    """
+    out, name = options.out, options.domain
+    statistics = statistics_folder(out, name)
+    for cut in cuts.values():
+        save_statistics(statistics / f"{cut.scene.id}.npz", cut.statistics)
+    rows = [row for cut in cuts.values() for row in _rows(cut, options)]
+    outlines = [o for cut in cuts.values() for o in footprints(cut.scene, cut.choice.chips)]
+    if not options.virtual:
+        _publish(cutting_folder(out, name), out, rows)
+    write_record(out, name, record)
+    replaced = {entry.id for entry in old.scenes if entry.path in named} if old else None
+    gone = update_manifest(out, name, rows, outlines, replaced=replaced)
+    remove_stale(options, rows, gone, {entry.id for entry in record.scenes})
+    other = read_record(out, "b" if name == "a" else "a")
+    if other is not None:
+        warn_of_domains(record.domain, other.domain, out)
+
+
+def _rows(cut: Cut, options: ChipOptions) -> Iterator[ChipRow]:
+    for chip in cut.choice.chips:
+        plan = chip.plan
+        assert plan.split is not None  # for mypy: straddling windows are no chips
+        yield ChipRow(
+            chip=plan.path,
+            domain=options.domain,
+            split=plan.split,
+            scene=cut.scene.path,
+            scene_id=cut.scene.id,
+            row=plan.window.row,
+            col=plan.window.col,
+            valid=chip.valid,
+            cover=plan.cover,
+            sha256=chip.sha256,
+            content=chip.content,
+            gsd=cut.scene.grid.gsd,
+            label=label_path(plan.path) if chip.label_sha256 else "",
+            label_sha256=chip.label_sha256,
+        )
+
+
+def _publish(cutting: Path, out: Path, rows: Sequence[ChipRow]) -> None:
+    """Flush all chips to the disk, then rename those that belong to the set."""
+    names = [name for row in rows for name in (row.chip, row.label) if name]
+    try:
+        flush_tree(cutting)
+        for folder in sorted({str(Path(name).parent) for name in names}):
+            make_folder(out / folder)
+        for name in names:
+            os.replace(cutting / name, out / name)
+        for folder in sorted({str(Path(name).parent) for name in names}):
+            fsync_folder(out / folder)
+    except OSError as error:
+        raise OutputError(f"{out}: chips cannot be written ({error.strerror or error})") from error
+
+
+def _merge_entries(
+    old: DomainRecord | None,
+    named: set[str],
+    cuts: Mapping[str, Cut],
+    geometry: Geometry,
+    options: ChipOptions,
+) -> tuple[SceneEntry, ...]:
+    """Return the scenes of the domain: refreshed ones stay where they were, new ones follow."""
+    fresh = {
+        path: SceneEntry(
+            cut.scene.id,
+            path,
+            options.of_scene(geometry),
+            cut.scene.source.to_json(),
+            state_of_files(cut.scene.source.files()) if options.virtual else {},
+        )
+        for path, cut in cuts.items()
+    }
+    merged = []
+    for entry in old.scenes if old else ():
+        if entry.path in fresh:
+            merged.append(fresh.pop(entry.path))
+        elif entry.path not in named:
+            merged.append(entry)
+    return (*merged, *fresh.values())
+
+
+def _fit(
+    old: DomainRecord | None,
+    entries: Sequence[SceneEntry],
+    cuts: Mapping[str, Cut],
+    options: ChipOptions,
+) -> Domain:
+    """Fit the radiometry over all scenes; the first of them says what the bands are."""
+    if entries[0].path in cuts:
+        domain = cuts[entries[0].path].scene.domain
+    else:
+        assert old is not None  # for mypy: an entry that was not cut now is an old one
+        domain = old.domain
+    folder = statistics_folder(options.out, options.domain)
+    sketches = merge_statistics(
+        cuts[entry.path].statistics
+        if entry.path in cuts
+        else load_statistics(folder / f"{entry.id}.npz", domain.count, entry.path)
+        for entry in entries
+    )
+    where = entries[0].path if len(entries) == 1 else f"domain {options.domain}"
+    return domain.with_scalings(
+        [
+            fit_scaling(options.scale, sketch, f"{where}, {label}")
+            for sketch, label in zip(sketches, domain.labels, strict=True)
+        ]
+    )
+
+
+def remove_stale(
+    options: ChipOptions, rows: Sequence[ChipRow], gone: Sequence[ChipRow], scenes: set[str]
+) -> None:
+    """Remove the files of chips that are no longer listed, those of a killed run among them."""
+    out, name = options.out, options.domain
+    shutil.rmtree(cutting_folder(out, name), ignore_errors=True)
+    listed = {path for row in rows for path in (row.chip, row.label)}
+    for row in gone:
+        for path in {row.chip, row.label} - listed - {""}:
+            (out / path).unlink(missing_ok=True)
+    cut_now = {row.scene_id for row in rows}
+    for folder in (f"train_{name}", f"val_{name}", f"labels_{name}"):
+        for file in (out / folder).glob("*.tif"):
+            ours = file.name.rpartition("_r")[0] in cut_now
+            if ours and f"{folder}/{file.name}" not in listed:
+                file.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty, or never made
+            (out / folder).rmdir()
+    for file in statistics_folder(out, name).glob("*.npz"):
+        if file.stem not in scenes:
+            file.unlink(missing_ok=True)
+
+
+def footprints(scene: SceneFacts, chips: Sequence[CutChip]) -> list[Any]:
+    """Return the outline of each chip in longitude and latitude; None where it has no place."""
+    import geopandas
+
+    if scene.grid.crs is None or not chips:
+        return [None] * len(chips)
+    outlines = [scene.grid.window(chip.plan.window).footprint() for chip in chips]
+    try:
+        series = geopandas.GeoSeries(outlines, crs=scene.grid.crs.to_wkt()).to_crs("EPSG:4326")
+    except Exception as error:  # pyproj raises its own classes, one per stage
+        log.warning("%s: its footprints cannot be put on the globe (%s)", scene.path, error)
+        return [None] * len(chips)
+    return [outline if np.isfinite(outline.bounds).all() else None for outline in series]

@@ -1,0 +1,243 @@
+"""`geocyclegan info`: what a scene, a chip folder or a model is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geocyclegan.cli.options import Settings, bands_option, overwrite_option
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from geocyclegan.bundle import Bundle
+    from geocyclegan.chips.reader import ChipSet
+    from geocyclegan.raster.domain import Domain
+    from geocyclegan.raster.grid import Grid
+
+    Image = npt.NDArray[np.uint8]
+
+# Enough pixels for a look; statistics are told to be those of a sample.
+_SAMPLE_SIDE = 1024
+_SHEET_CHIPS = 8
+
+
+@click.command("info")
+@click.argument("path", metavar="SCENE|CHIPS|MODEL")
+@click.option(
+    "--quicklook",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PNG",
+    help="Draw a scene, or a sheet of chips, into this file.",
+)
+@bands_option
+@overwrite_option
+@click.pass_obj
+def command(
+    settings: Settings | None,
+    /,
+    path: str,
+    quicklook: Path | None,
+    bands: tuple[str, ...] | None,
+    overwrite: bool,
+) -> None:
+    """Show what a scene, a chip folder or a model is.
+
+    A SCENE is anything that chip takes; its values are those of a sample. CHIPS is a folder that
+    chip made or of one of the layouts that train accepts. MODEL is a run or bundle folder.
+    """
+    from geocyclegan.errors import OptionError, OutputError, SceneError
+    from geocyclegan.raster.picture import save_png
+
+    folder = Path(path)
+    if bands is not None and folder.is_dir() and not _is_scene(folder):
+        raise OptionError("--bands: it chooses bands of a scene; chips and models have theirs")
+    if quicklook is not None and quicklook.exists() and not overwrite:
+        raise OutputError(f"--quicklook {quicklook}: it exists; give --overwrite or another name")
+    image: Image | None = None
+    if (folder / "model.json").exists() or (folder / "model" / "model.json").exists():
+        from geocyclegan.bundle import load_bundle
+
+        if quicklook is not None:
+            raise OptionError("--quicklook: a model has no pixels; name a scene or chips")
+        lines = _bundle_lines(load_bundle(folder))
+    elif folder.is_dir() and not _is_scene(folder):
+        lines, image = _chips(folder, quicklook is not None)
+    else:
+        lines, image = _scene(path, bands, quicklook is not None)
+    click.echo("\n".join(lines))
+    if quicklook is not None:
+        if image is None:
+            raise SceneError(f"--quicklook: {path} has no valid pixel to draw")
+        save_png(quicklook, image)
+        click.echo(f"quick-look: {quicklook}")
+
+
+def _is_scene(folder: Path) -> bool:
+    """Say whether a folder is a scene that GDAL reads as one."""
+    return folder.suffix.lower() in (".safe", ".zarr")
+
+
+def _scene(path: str, bands: Sequence[str] | None, draw: bool) -> tuple[list[str], Image | None]:
+    import numpy as np
+
+    from geocyclegan.chips.alike import describe
+    from geocyclegan.raster.opening import gdal_env
+    from geocyclegan.raster.picture import picture
+    from geocyclegan.raster.radiometry import ScaleSpec, fit_scaling
+    from geocyclegan.raster.scene import Scene
+    from geocyclegan.raster.sketch import BandSketch
+
+    with gdal_env(), Scene(path, bands, amplitude=True) as scene:
+        pixels, valid = scene.overview(_SAMPLE_SIDE)
+        domain, grid, chosen, block = describe(scene), scene.grid, scene.bands, scene.block_shape
+    sketches = []
+    for values in pixels:
+        sketch = BandSketch(domain.dtype)
+        sketch.update(values[valid])
+        sketches.append(sketch)
+    rows = [("band", "name", "type", "nodata", "unit", "scale", "offset", "min", "mean", "max")]
+    for band, sketch in zip(chosen, sketches, strict=True):
+        told = [band.index, band.name, band.dtype, band.nodata, band.unit, band.scale, band.offset]
+        values = [sketch.minimum, sketch.mean, sketch.maximum] if sketch.count else [None] * 3
+        rows.append(tuple(_text(value) for value in (*told, *values)))  # type: ignore[arg-type]
+    height, width = valid.shape
+    lines = [
+        path,
+        *_grid_lines(grid),
+        f"  blocks      {block[0]} x {block[1]} px",
+        f"  valid       {valid.mean():.1%} of a sample of {height} x {width} px",
+        *_table(rows),
+    ]
+    if not draw or not valid.any():
+        return lines, None
+    fitted = domain.with_scalings(
+        [fit_scaling(ScaleSpec("auto"), sketch, path) for sketch in sketches]
+    )
+    return lines, picture(fitted, fitted.to_levels(pixels, valid), np.asarray(valid))
+
+
+def _grid_lines(grid: Grid) -> list[str]:
+    across, down = grid.pixel_size
+    place = "none"
+    if grid.crs is not None:
+        code = grid.crs.to_epsg()
+        place = f"EPSG:{code}" if code else grid.crs.to_wkt()[:60]
+    ground = "" if grid.gsd is None else f" ({grid.gsd:.3g} m on the ground)"
+    bounds = ", ".join(f"{number:.10g}" for number in grid.footprint().bounds)
+    return [
+        f"  size        {grid.height} x {grid.width} px",
+        f"  CRS         {place}",
+        f"  pixel       {across:.6g} x {down:.6g}{ground}",
+        f"  bounds      {bounds}",
+    ]
+
+
+def _chips(folder: Path, draw: bool) -> tuple[list[str], Image | None]:
+    from geocyclegan.chips.reader import ChipSet
+    from geocyclegan.errors import ChipsError
+    from geocyclegan.raster.picture import captioned_row
+
+    lines = [str(folder)]
+    images: list[Image] = []
+    failed: list[ChipsError] = []
+    names: tuple[Any, ...] = ("a", "b")
+    for name in names:
+        try:
+            train, val = ChipSet.open(folder, name), ChipSet.open(folder, name, "val")
+        except ChipsError as error:
+            failed.append(error)
+            continue
+        kind = "virtual chips" if train.virtual else "chips"
+        lines.append(
+            f"domain {name}: {len(train)} train and {len(val)} val {kind} of {train.size} px"
+            f" from {len(train.scenes) or 'unknown'} scene{'s' * (len(train.scenes) != 1)}"
+        )
+        lines.extend(f"  {scene}" for scene in train.scenes[:5])
+        if len(train.scenes) > 5:
+            lines.append(f"  ... and {len(train.scenes) - 5} more")
+        lines.extend(_domain_lines(train.domain))
+        if draw:
+            images.append(_sheet(train))
+    if len(failed) == len(names):
+        raise failed[0]
+    lines.extend(str(error) for error in failed)
+    height = max((image.shape[0] for image in images), default=0)
+    if not images:
+        return lines, None
+    return lines, captioned_row(
+        [_extend(image, height) for image in images], ["domain A", "domain B"][: len(images)]
+    )
+
+
+def _sheet(chips: ChipSet) -> Image:
+    """Draw a few chips, evenly chosen, one below the other in two columns."""
+    import numpy as np
+
+    from geocyclegan.raster.picture import picture
+
+    step = max(len(chips) // _SHEET_CHIPS, 1)
+    drawn = []
+    for i in range(0, min(len(chips), step * _SHEET_CHIPS), step):
+        pixels, valid = chips.read(i)
+        drawn.append(picture(chips.domain, chips.domain.to_levels(pixels, valid), valid))
+    if len(drawn) % 2:
+        drawn.append(np.full_like(drawn[0], 255))
+    rows = [np.concatenate(drawn[i : i + 2], axis=1) for i in range(0, len(drawn), 2)]
+    return np.concatenate(rows)
+
+
+def _extend(image: Image, height: int) -> Image:
+    import numpy as np
+
+    return np.pad(image, ((0, height - len(image)), (0, 0), (0, 0)), constant_values=255)
+
+
+def _bundle_lines(bundle: Bundle) -> list[str]:
+    lines = [
+        str(bundle.folder),
+        f"  method      {bundle.method}",
+        f"  trained     {bundle.training.get('steps', '?')} steps, windows of {bundle.tile} px",
+        f"  weights     {bundle.weights_sha256[:16]}...",
+        f"  written by  geocyclegan {bundle.created_by}",
+    ]
+    for direction, spec in bundle.generators.items():
+        arguments = ", ".join(f"{key} {value}" for key, value in spec.args.items())
+        halo = "unbounded" if spec.halo is None else f"{spec.halo} px"
+        lines.append(f"  {direction}         {spec.name} ({arguments}), halo {halo}")
+    for name in ("a", "b"):
+        lines.append(f"domain {name}")
+        lines.extend(_domain_lines(bundle.domains[name]))
+    return lines
+
+
+def _domain_lines(domain: Domain) -> list[str]:
+    rows = [("band", "name", "type", "nodata", "unit", "scaling", "from", "to")]
+    for i, band in enumerate(domain.bands, start=1):
+        ends = band.scaling.inverse(_ends())
+        told = (i, band.name, domain.dtype, domain.nodata, band.unit, band.scaling.method, *ends)
+        rows.append(tuple(_text(value) for value in told))  # type: ignore[arg-type]
+    gsd = [] if domain.gsd is None else [f"  pixel       {domain.gsd:.3g} m on the ground"]
+    return [*gsd, *_table(rows)]
+
+
+def _ends() -> npt.NDArray[np.float64]:
+    import numpy as np
+
+    return np.array([-1.0, 1.0])
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{float(value):.6g}" if hasattr(value, "__float__") else str(value)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    return [f"  {'  '.join(row)}".rstrip() for row in padded]

@@ -1,0 +1,80 @@
+"""`geocyclegan verify`: whether chips, products and models still are what was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from geocyclegan.cli.options import Settings
+
+_SHOWN = 20
+
+
+@click.command("verify")
+@click.argument(
+    "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path)
+)
+@click.pass_obj
+def command(settings: Settings | None, /, paths: tuple[Path, ...]) -> None:
+    """Find damage in chip folders, products and models.
+
+    PATH is a chip folder (every chip is compared with its SHA-256 in chips.parquet; virtual chips
+    are read from their scenes again), a product of infer (its pixels are compared with the hash
+    that it carries), or a run or model folder (its weights). Exits with 1 if anything is damaged.
+    """
+    from geocyclegan.errors import ChipsError, NotFoundError
+
+    quiet = settings is not None and settings.quiet
+    damaged: list[tuple[Path, int]] = []
+    for path in paths:
+        if not path.exists():
+            raise NotFoundError(f"{path}: no such file or folder")
+        lines, faults = _verify(path)
+        if faults:
+            damaged.append((path, faults))
+        if faults or not quiet:
+            click.echo("\n".join(lines))
+    if damaged:
+        path, faults = damaged[0]
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        remedy = "make them anew from their source"
+        raise ChipsError(f"{path}{more}: {faults} damaged or missing; {remedy}")
+
+
+def _verify(path: Path) -> tuple[list[str], int]:
+    """Return what to say about a path, and how many things are wrong."""
+    if path.is_file():
+        from geocyclegan.raster.digest import check_product
+
+        wrong = check_product(path)
+        return [f"{path}: {wrong or 'sound'}"], int(wrong is not None)
+    if (path / "model.json").exists() or (path / "model" / "model.json").exists():
+        return _verify_model(path)
+    from geocyclegan.chips.verify import verify_chips
+
+    found = verify_chips(path)
+    lines = [f"{path}/{name}: {wrong}" for name, wrong in found.damaged[:_SHOWN]]
+    if len(found.damaged) > _SHOWN:
+        lines.append(f"... and {len(found.damaged) - _SHOWN} more")
+    if found.unlisted:
+        lines.append(
+            f"{path}/{found.unlisted[0]}: not listed, so not part of the set"
+            + (f", nor {len(found.unlisted) - 1} others" if len(found.unlisted) > 1 else "")
+        )
+    if not found.damaged:
+        lines.append(f"{path}: {found.checked} chips, all sound")
+    return lines, len(found.damaged)
+
+
+def _verify_model(path: Path) -> tuple[list[str], int]:
+    from geocyclegan.bundle import load_bundle
+    from geocyclegan.errors import BundleError
+
+    try:
+        bundle = load_bundle(path)
+        for direction in bundle.generators:
+            bundle.generator(direction)
+    except BundleError as error:
+        return [str(error)], 1
+    return [f"{bundle.folder}: weights sound"], 0

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+from rasterio.transform import from_origin
+
+from geocyclegan.bundle import save_bundle
+from geocyclegan.cli.main import cli
+from geocyclegan.models.registry import build_generator
+from geocyclegan.raster.domain import BandInfo, Domain
+from geocyclegan.raster.radiometry import BandScaling
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a scene, its chips and a model."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(1, 200, (2, 64, 96), np.uint16)
+    pixels[:, :16] = 0
+    profile = {"driver": "GTiff", "count": 2, "height": 64, "width": 96, "dtype": "uint16"}
+    place = {"crs": "EPSG:32630", "transform": from_origin(5e5, 4e6, 10, 10), "nodata": 0}
+    with rasterio.open("sar.tif", "w", **profile, **place) as scene:
+        scene.write(pixels)
+        scene.descriptions = ["VV", "VH"]
+    assert run("chip", "sar.tif", "--size", "16").exit_code == 0
+    torch.manual_seed(0)
+    band = BandInfo(BandScaling("linear", (0.0, 255.0), (-1.0, 1.0)), "VV")
+    there = build_generator("resnet6", in_channels=1, out_channels=1, width=2)
+    save_bundle(
+        tmp_path / "model",
+        method="cyclegan",
+        generators={"a2b": ("resnet6", there)},
+        domains={"a": Domain((band,), "uint8"), "b": Domain((band,), "uint8")},
+        tile=64,
+        training={"steps": 7},
+    )
+    return tmp_path
+
+
+def test_a_scene_as_a_table(work: Path) -> None:
+    result = run("info", "sar.tif", "--quicklook", "look.png")
+    assert result.exit_code == 0, result.output
+    for text in ("64 x 96 px", "EPSG:32630", "10 m on the ground", "75.0% of a sample", "VV"):
+        assert text in result.stdout
+    with Image.open("look.png") as image:
+        assert image.size == (96, 64)
+    assert "VV" not in run("info", "sar.tif", "--bands", "VH").stdout
+    assert run("info", "sar.tif", "--quicklook", "look.png").exit_code == 1
+    assert run("info", "sar.tif", "--quicklook", "look.png", "--overwrite").exit_code == 0
+
+
+def test_chips_as_a_table(work: Path) -> None:
+    result = run("info", "chips", "--quicklook", "sheet.png")
+    assert result.exit_code == 0, result.output
+    assert "domain a: 17 train and 1 val chips of 16 px from 1 scene\n" in result.stdout
+    assert "no chip of domain b" in result.stdout
+    with Image.open("sheet.png") as image:
+        assert image.size == (32, 64 + 16)
+
+
+def test_a_model_as_a_table(work: Path) -> None:
+    result = run("info", "model")
+    assert result.exit_code == 0, result.output
+    for text in ("cyclegan", "7 steps", "resnet6", "halo 60 px", "linear   0     255"):
+        assert text in result.stdout
+    assert run("info", "model", "--quicklook", "x.png").exit_code == 2
+    assert run("info", "model", "--bands", "1").exit_code == 2
+
+
+def test_what_is_nothing_is_one_line(work: Path) -> None:
+    (work / "empty").mkdir()
+    for name, code in (("none.tif", 2), ("empty", 1)):
+        result = run("info", name)
+        assert result.exit_code == code
+        assert name in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_verify_finds_damage(work: Path) -> None:
+    result = run("verify", "chips", "model")
+    assert result.exit_code == 0, result.output
+    assert "chips: 18 chips, all sound" in result.stdout
+    assert "weights sound" in result.stdout
+    chip = sorted((work / "chips" / "train_a").iterdir())[0]
+    chip.write_bytes(chip.read_bytes()[:-1])
+    weights = work / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    result = run("verify", "chips", "model")
+    assert result.exit_code == 1
+    assert f"{chip.name}: damaged" in result.stdout
+    assert "weights are damaged" in result.stdout
+    assert result.stderr.strip() == (
+        "Error: chips and 1 more: 1 damaged or missing; make them anew from their source"
+    )
+
+
+def test_verify_says_what_it_cannot_check(work: Path) -> None:
+    result = run("verify", "sar.tif")
+    assert result.exit_code == 1
+    assert "carries no hash" in result.stderr
+    assert run("verify", "none").exit_code == 2
