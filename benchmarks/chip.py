@@ -8,7 +8,8 @@ All in one run on one machine, each in processes of its own, on as many cores:
   plain, and in two processes;
 - (b) the limit: each source block decoded once and each chip encoded once in memory.
 
-Peak memory is the largest resident set of one process.
+Peak memory is the largest resident set of one process. CPU seconds are those of all processes: on a
+machine with other work they say more than the clock does.
 
     python benchmarks/chip.py --side 10000 --bands 4
     python benchmarks/chip.py --memory
@@ -160,7 +161,12 @@ def run_child(what: str, scene: Path, out: Path, workers: int, codec: dict[str, 
         subprocess.run([*command, str(scene)], check=True)
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     peak = max(resource.getrusage(kind).ru_maxrss for kind in kinds) / 1024
-    figures = {"seconds": time.perf_counter() - started, "peak_mib": peak}
+    usage = [resource.getrusage(kind) for kind in kinds]
+    figures = {
+        "seconds": time.perf_counter() - started,
+        "cpu": sum(used.ru_utime + used.ru_stime for used in usage),
+        "peak_mib": peak,
+    }
     print(json.dumps(figures))
 
 
@@ -212,19 +218,22 @@ def compare(side: int, bands: int, workers: int, repeat: int, folder: Path) -> N
     else:
         print("gdal_retile.py is not installed: the loops are rasterio's")
     found: dict[str, float] = {}
-    print(f"{'':28} {'s':>7} {'chips/s':>8} {'peak MiB':>9} {'chips MB':>9}")
+    print(f"{'':28} {'s':>7} {'CPU s':>7} {'chips/s':>8} {'peak MiB':>9} {'chips MB':>9}")
     for label, what, codec, processes in runs:
         figures = measure(what, scene, folder, processes, codec, repeat)
         key = "zstd 9" if codec is ZSTD_9 else codec["compress"]
         found[f"{what} {key} {processes}"] = figures["seconds"]
+        found[f"cpu {what} {key} {processes}"] = figures["cpu"]
         size = f"{figures['mib']:9.0f}" if "mib" in figures else f"{'-':>9}"
         print(
-            f"{label:28} {figures['seconds']:7.2f} {chips / figures['seconds']:8.0f}"
-            f" {figures['peak_mib']:9.0f} {size}",
+            f"{label:28} {figures['seconds']:7.2f} {figures['cpu']:7.2f}"
+            f" {chips / figures['seconds']:8.0f} {figures['peak_mib']:9.0f} {size}",
             flush=True,
         )
     ours = found[f"chip zstd {workers}"]
     print(f"chip against the bare limit:            {found[f'limit zstd {workers}'] / ours:.2f}")
+    share = found[f"cpu limit zstd {workers}"] / found[f"cpu chip zstd {workers}"]
+    print(f"  in CPU seconds:                       {share:.2f}")
     print(f"  with GDAL's own level of the codec:   {found[f'limit zstd 9 {workers}'] / ours:.2f}")
     print(f"chip against the loop, same codec:      {found['loop zstd 1'] / ours:.2f}")
     print(f"  and in as many processes:             {found[f'loop zstd {workers}'] / ours:.2f}")
