@@ -109,7 +109,7 @@ def command(
     from geocyclegan.inference.translate import (
         TranslateOptions,
         refuse_output,
-        translate_scene,
+        translate_scene_with,
     )
     from geocyclegan.raster.sources import expand_scenes
 
@@ -137,10 +137,11 @@ def command(
     products = _product_paths(sources, out, direction)
     for source, product in zip(sources, products, strict=True):
         refuse_output(source, product, overwrite)
+    generator = bundle.generator(options.direction, options.device)
     failed: list[GeoCycleGANError] = []
     for source, product in zip(sources, products, strict=True):
         try:
-            translate_scene(source, product, bundle, options)
+            translate_scene_with(source, product, bundle, generator, options)
         except GeoCycleGANError as error:
             if len(sources) == 1:
                 raise

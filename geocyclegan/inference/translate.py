@@ -93,9 +93,9 @@ def translate_scene_with(
         OutputError: the product cannot be written.
     """
     source = bundle.source(options.direction)
-    with gdal_env():
-        bands = options.bands or _bands(bundle, options.direction, scene_path)
-        cache = _cache_bytes(scene_path, bands, source, generator, options)
+    with gdal_env(), Scene(scene_path, options.bands, amplitude=source.amplitude) as scene:
+        bands = options.bands or _bands(bundle, options.direction, scene)
+        cache = _cache_bytes(scene, generator, options)
     with (
         gdal_env(cache),
         Scene(scene_path, bands, amplitude=source.amplitude) as scene,
@@ -254,19 +254,18 @@ def refuse_output(scene_path: str, out: Path, overwrite: bool) -> None:
         raise OutputError(f"--out {out}: it exists; give --overwrite or choose another name")
 
 
-def _bands(bundle: Bundle, direction: Direction, scene_path: str) -> list[str]:
+def _bands(bundle: Bundle, direction: Direction, scene: Scene) -> list[str]:
     source, target = bundle.source(direction), bundle.target(direction)
-    with Scene(scene_path, amplitude=source.amplitude) as scene:
+    try:
+        return bands_for(source, scene.all_bands, scene.path)
+    except SceneError as error:
         try:
-            return bands_for(source, scene.all_bands, scene.path)
-        except SceneError as error:
-            try:
-                bands_for(target, scene.all_bands, scene.path)
-            except SceneError:
-                raise error from None
-            # The commonest slip: the scene is one of the other side.
-            other = "b2a" if direction == "a2b" else "a2b"
-            raise SceneError(f"{error}, or give --direction {other}") from None
+            bands_for(target, scene.all_bands, scene.path)
+        except SceneError:
+            raise error from None
+        # The commonest slip: the scene is one of the other side.
+        other = "b2a" if direction == "a2b" else "a2b"
+        raise SceneError(f"{error}, or give --direction {other}") from None
 
 
 def _check(scene: Scene, source: Domain) -> None:
@@ -288,27 +287,20 @@ def _check(scene: Scene, source: Domain) -> None:
             )
 
 
-def _cache_bytes(
-    scene_path: str,
-    bands: Sequence[str],
-    source: Domain,
-    generator: Generator,
-    options: TranslateOptions,
-) -> int:
+def _cache_bytes(scene: Scene, generator: Generator, options: TranslateOptions) -> int:
     """GDAL's block cache: a fixed size, or one row of tiles where the file needs more.
 
     A file stored in strips decodes whole rows of the scene for every tile, so that a row of tiles
     must stay in the cache. In a tiled file only the blocks under a halo are decoded twice; a cache
     for those would grow with the scene and save little beside the forward pass.
     """
-    with Scene(scene_path, bands, amplitude=source.amplitude) as scene:
-        block_rows, block_cols = scene.block_shape
-        if block_cols < scene.grid.width:
-            return _CACHE_BYTES
-        rows = (options.engine.tile or 512) + 2 * (generator.halo or 0) + block_rows
-        row_bytes = scene.grid.width * len(scene.all_bands) * np.dtype(scene.dtype).itemsize
-        # A quarter more for the blocks of the product that wait to be written.
-        return max(_CACHE_BYTES, min(rows, scene.grid.height) * row_bytes * 5 // 4)
+    block_rows, block_cols = scene.block_shape
+    if block_cols < scene.grid.width:
+        return _CACHE_BYTES
+    rows = (options.engine.tile or 512) + 2 * (generator.halo or 0) + block_rows
+    row_bytes = scene.grid.width * len(scene.all_bands) * np.dtype(scene.dtype).itemsize
+    # A quarter more for the blocks of the product that wait to be written.
+    return max(_CACHE_BYTES, min(rows, scene.grid.height) * row_bytes * 5 // 4)
 
 
 def _tags(scene: Scene, bundle: Bundle, direction: Direction, mode: str) -> dict[str, str]:

@@ -67,13 +67,6 @@ def starts(length: int, size: int, stride: int) -> list[int]:
     return positions
 
 
-def chip_windows(height: int, width: int, size: int, stride: int) -> Iterator[Window]:
-    """Yield the windows of `size` x `size` px that cover a scene, row by row."""
-    for row in starts(height, size, stride):
-        for col in starts(width, size, stride):
-            yield Window(row, col, size, size)
-
-
 @dataclass(frozen=True)
 class Tile:
     """What a generator reads, and the part of the product that it fills.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from geocyclegan.chips import split as splitting
 from geocyclegan.chips.split import DROPPED, TRAIN, VAL, split_random
-from geocyclegan.raster.windows import chip_windows, starts
+from geocyclegan.raster.windows import starts
 
 
 def split_windows(
@@ -28,9 +30,10 @@ def painted(
     split: npt.NDArray[np.uint8], kind: int, shape: tuple[int, int], size: int, stride: int
 ) -> npt.NDArray[np.bool_]:
     pixels = np.zeros(shape, np.bool_)
-    for window, found in zip(chip_windows(*shape, size, stride), split.ravel(), strict=True):
+    corners = product(*(starts(length, size, stride) for length in shape))
+    for (row, col), found in zip(corners, split.ravel(), strict=True):
         if found == kind:
-            pixels[window.row : window.row_stop, window.col : window.col_stop] = True
+            pixels[row : row + size, col : col + size] = True
     return pixels
 
 
