@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
-from data_prep.recipe import Found, Item, Recipe, pairs_by_key, recipe_command
+from data_prep.recipe import Found, Item, Recipe, Stack, pairs_by_key, recipe_command
 from geocyclegan.errors import OptionError
 
 # m_<quad>_<quarter>_<UTM zone>_<resolution>_<acquired>[_<published>].tif
 _NAME = re.compile(r"m_(\d{7}_[ns][ew]_\d{1,2})_\w+?_(\d{4})\d{4}(?:_\d{8})?\.tif$", re.IGNORECASE)
+
+BANDS = ("red", "green", "blue", "nir")
 
 
 def find(root: Path, first: int | None = None, second: int | None = None) -> Found:
@@ -23,7 +25,7 @@ def find(root: Path, first: int | None = None, second: int | None = None) -> Fou
             years.setdefault(int(match[2]), {})[match[1]] = path
     if first is None and second is None:
         items = [
-            Item(f"{quad} of {year}", path) for year in sorted(years)
+            Item(f"{quad} of {year}", Stack.named(path, BANDS)) for year in sorted(years)
             for quad, path in sorted(years[year].items())
         ]  # fmt: skip
         return Found(tuple(items))
@@ -35,7 +37,8 @@ def find(root: Path, first: int | None = None, second: int | None = None) -> Fou
             raise OptionError(f"--{name} {year}: the years in {root} are: {there}")
     names = f"quad of {first}", f"quad of {second}"
     pairs, missing = pairs_by_key(years[first], years[second], names)
-    return Found(tuple(Item(key, a, b) for key, a, b in pairs), tuple(missing))
+    items = [Item(key, Stack.named(a, BANDS), Stack.named(b, BANDS)) for key, a, b in pairs]
+    return Found(tuple(items), tuple(missing))
 
 
 RECIPE = Recipe(

@@ -108,8 +108,7 @@ def _shapes(
     """The shapes of each style in the image's CRS, lines as wide as they are on the ground."""
     parts: list[list[geopandas.GeoDataFrame]] = [[] for _ in STYLE]
     for path in vectors:
-        for layer in geopandas.list_layers(path)["name"] if path.exists() else [None]:
-            frame = read_vectors(path, layer)
+        for frame in read_vectors(path):
             if frame.crs is None:
                 raise SceneError(f"{path}: no CRS, so it cannot be laid over an image")
             frame = frame[frame.geometry.notna() & ~frame.geometry.is_empty]

@@ -33,6 +33,12 @@ class Stack:
     name: str
     bands: tuple[Band, ...]
 
+    @classmethod
+    def named(cls, path: Path, names: Sequence[str]) -> Stack:
+        """Return a file whose bands have no names, with these."""
+        bands = (Band(name, path, index) for index, name in enumerate(names, start=1))
+        return cls(path.stem, tuple(bands))
+
 
 @dataclass(frozen=True)
 class Made:
@@ -310,7 +316,9 @@ def _described(scene: Scene, root: Path) -> str:
     if isinstance(scene, Made):
         return f"{scene.name}, made of {', '.join(_relative(file, root) for file in scene.files)}"
     names = ", ".join(band.name for band in scene.bands)
-    return f"{_relative(scene.bands[0].path.parent, root)}: {names}"
+    first = scene.bands[0].path
+    together = first if len({band.path for band in scene.bands}) == 1 else first.parent
+    return f"{_relative(together, root)}: {names}"
 
 
 def _relative(path: Path, root: Path) -> str:

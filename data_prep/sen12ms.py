@@ -7,9 +7,14 @@ from pathlib import Path
 
 import click
 
-from data_prep.recipe import Found, Item, Recipe, pairs_by_key, recipe_command
+from data_prep.recipe import Found, Item, Recipe, Stack, pairs_by_key, recipe_command
 
 _NAME = re.compile(r"(ROIs\d+_\w+?)_(s1|s2|s2_cloudy|lc)_(\d+)_p(\d+)\.tif$", re.IGNORECASE)
+_OPTICAL = (
+    *(f"B{number:02d}" for number in range(1, 9)),
+    *("B8A", "B09", "B10", "B11", "B12"),
+)
+BANDS = {"s1": ("VV", "VH"), "s2": _OPTICAL, "s2_cloudy": _OPTICAL}
 
 
 def find(root: Path, first: str = "s1", second: str = "s2", labels: bool = False) -> Found:
@@ -27,7 +32,8 @@ def find(root: Path, first: str = "s1", second: str = "s2", labels: bool = False
         if labels and cover is None:
             missing.append(f"{a}: no lc (land cover) beside it")
         else:
-            items.append(Item(key, a, b, labels=cover))
+            scenes = Stack.named(a, BANDS[first]), Stack.named(b, BANDS[second])
+            items.append(Item(key, *scenes, labels=cover))
     return Found(tuple(items), tuple(missing))
 
 

@@ -7,7 +7,7 @@ copied.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -72,19 +72,17 @@ def write_stack(path: Path, bands: Sequence[Band]) -> Path:
                 f"{fact.path}: its CRS is {fact.crs}, that of {finest.path} is {finest.crs}; bands"
                 " of one scene must share it"
             )
-    root = ElementTree.Element(
-        "VRTDataset", rasterXSize=str(finest.width), rasterYSize=str(finest.height)
-    )
-    if finest.crs:
-        ElementTree.SubElement(root, "SRS").text = finest.crs
-    if not finest.transform.is_identity:
-        numbers = ", ".join(repr(number) for number in finest.transform.to_gdal())
-        ElementTree.SubElement(root, "GeoTransform").text = numbers
-    for number, (band, fact) in enumerate(zip(bands, facts, strict=True), start=1):
-        _add_band(root, number, band, fact, finest)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as part:
-        ElementTree.ElementTree(root).write(part, encoding="utf-8")
+    stacked = []
+    for band, fact in zip(bands, facts, strict=True):
+        if fact.nodata is not None and fact.transform != finest.transform:
+            # Many products do not say in the file what their nodata is. GDAL keeps it out of what
+            # it interpolates if the raster that it reads from declares it.
+            inner = path.with_name(f"{path.stem}.{band.name}.vrt")
+            _write(inner, [(band, fact)], fact)
+            band, fact = replace(band, path=inner, index=1), replace(fact, path=inner)
+        stacked.append((band, fact))
+    _write(path, stacked, finest)
     return path
 
 
@@ -163,6 +161,21 @@ def _facts(band: Band) -> _Facts:
     if dtype not in _TYPES:
         raise SceneError(f"{band.path}: numbers of type {dtype}, which a stack cannot hold")
     return _Facts(band.path, crs, *found)
+
+
+def _write(path: Path, bands: Sequence[tuple[Band, _Facts]], grid: _Facts) -> None:
+    root = ElementTree.Element(
+        "VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height)
+    )
+    if grid.crs:
+        ElementTree.SubElement(root, "SRS").text = grid.crs
+    if not grid.transform.is_identity:
+        numbers = ", ".join(repr(number) for number in grid.transform.to_gdal())
+        ElementTree.SubElement(root, "GeoTransform").text = numbers
+    for number, (band, fact) in enumerate(bands, start=1):
+        _add_band(root, number, band, fact, grid)
+    with atomic_write(path) as part:
+        ElementTree.ElementTree(root).write(part, encoding="utf-8")
 
 
 def _add_band(

@@ -10,23 +10,26 @@ import numpy as np
 import rasterio
 from rasterio.features import rasterize
 
-from geocyclegan.errors import SceneError
+from geocyclegan.errors import NotFoundError, SceneError
 from geocyclegan.files import atomic_write
 from geocyclegan.raster.opening import GDAL_ERRORS, first_line, gdal_env
 
 
-def read_vectors(path: Path, layer: str | None = None) -> geopandas.GeoDataFrame:
-    """Read a vector file.
+def read_vectors(path: Path) -> list[geopandas.GeoDataFrame]:
+    """Read all layers of a vector file that hold shapes.
 
     Raises:
+        NotFoundError: there is no such file.
         SceneError: it cannot be read.
     """
+    if not path.exists():
+        raise NotFoundError(f"{path}: no such file")
     try:
-        return geopandas.read_file(path, layer=layer)
+        layers = geopandas.list_layers(path)
+        named = layers["name"][layers["geometry_type"].notna()]
+        return [geopandas.read_file(path, layer=name) for name in named]
     except Exception as error:  # pyogrio and its drivers raise many kinds
-        raise SceneError(
-            f"{path}: not a vector file that can be read ({first_line(error)})"
-        ) from error
+        raise SceneError(f"{path}: not a vector file that can be read") from error
 
 
 def burn(path: Path, image: Path, layers: Sequence[tuple[Path, int]]) -> Path:
@@ -54,14 +57,13 @@ def burn(path: Path, image: Path, layers: Sequence[tuple[Path, int]]) -> Path:
         raise SceneError(f"{image}: cannot be read ({first_line(error)})") from error
     drawn = np.zeros((profile["height"], profile["width"]), np.uint8)
     for file, value in layers:
-        frame = read_vectors(file)
-        if frame.crs is not None and profile["crs"] is not None:
-            frame = frame.to_crs(profile["crs"])
-        shapes = [
-            (shape, value) for shape in frame.geometry if shape is not None and not shape.is_empty
-        ]
-        if shapes:
-            rasterize(shapes, out=drawn, transform=profile["transform"])
+        for frame in read_vectors(file):
+            if frame.crs is not None and profile["crs"] is not None:
+                frame = frame.to_crs(profile["crs"])
+            there = frame.geometry[frame.geometry.notna() & ~frame.geometry.is_empty]
+            if len(there):
+                shapes = [(shape, value) for shape in there]
+                rasterize(shapes, out=drawn, transform=profile["transform"])
     with atomic_write(path) as part, rasterio.open(part, "w", **profile) as out:
         out.write(drawn, 1)
     return path

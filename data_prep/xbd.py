@@ -77,12 +77,12 @@ def draw_damage(path: Path, image: Path, labels: Path) -> Path:
                 "transform": dataset.transform, "width": dataset.width, "height": dataset.height,
                 "compress": "deflate",
             }  # fmt: skip
-        burnt = rasterize(
-            shapes, out_shape=(profile["height"], profile["width"]), dtype="uint8"
-        ) if shapes else None  # fmt: skip
+        size = profile["height"], profile["width"]
+        # rasterize refuses an empty list, and many places have no building.
+        drawn = rasterize(shapes, out_shape=size, dtype="uint8") if shapes else None
         with atomic_write(path) as part, rasterio.open(part, "w", **profile) as out:
-            if burnt is not None:
-                out.write(burnt, 1)
+            if drawn is not None:
+                out.write(drawn, 1)
     except GDAL_ERRORS as error:
         raise SceneError(f"{image}: cannot be read ({first_line(error)})") from error
     return path
