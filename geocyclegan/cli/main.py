@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "Train a translation model on chips.",
     "infer": "Translate whole scenes with a trained model.",
     "info": "Show a scene, a chip folder or a model as a table.",
+    "export": "Write a model as ONNX, torch program or STAC item.",
     "verify": "Find damage in chips, products and models.",
     "demo": "Run the whole chain on the sample scenes.",
 }
