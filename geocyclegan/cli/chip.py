@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,15 +252,7 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
     given["scale"] = ScaleSpec.parse(given["scale"])
     options = ChipOptions(**given)
     if partners:
-        other = replace(
-            options,
-            domain="b" if options.domain == "a" else "a",
-            bands=pair_bands,
-            scale=ScaleSpec.parse(pair_scale or "auto"),
-            mask=(),
-            mask_values=None,
-            labels=(),
-        )
+        other = options.partner(pair_bands, ScaleSpec.parse(pair_scale or "auto"))
         reports = chip_pairs(scenes, partners, options, other)
         domains = [options.domain, other.domain]
     else:
