@@ -241,7 +241,12 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
 
     SCENE is a file, a glob pattern, a folder of rasters, a URL or a sub-dataset. Chipping a scene
     again refreshes its chips; further scenes are added to the domain.
-    """
+
+    \b
+        geocyclegan chip sar.tif --domain a
+        geocyclegan chip scenes/*.tif --domain b --bands B04,B03,B02 --size 256 --stride 128
+        geocyclegan chip sar.tif --pair optical.tif --mask clouds.tif
+    """  # noqa: D301 - click reads the backspace character
     from geocyclegan.chips.options import ChipOptions
     from geocyclegan.chips.tiler import chip_pairs, chip_scenes
     from geocyclegan.errors import OptionError

@@ -49,7 +49,12 @@ def command(
 
     A SCENE is anything that chip takes; its values are those of a sample. CHIPS is a folder that
     chip made or of one of the layouts that train accepts. MODEL is a run or bundle folder.
-    """
+
+    \b
+        geocyclegan info sar.tif --quicklook sar.png
+        geocyclegan info chips
+        geocyclegan info runs/spain
+    """  # noqa: D301 - click reads the backspace character
     from geocyclegan.errors import OptionError, OutputError, SceneError
     from geocyclegan.raster.picture import save_png
 

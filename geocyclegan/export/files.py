@@ -282,7 +282,9 @@ def _onnx_run(path: Path) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    # Its content, not the file: Windows renames no file that is open.
+    model = path.read_bytes()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def run(x: Image) -> list[Image]:
         return list(session.run(None, {"image": x}))
