@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from click.testing import CliRunner
@@ -30,7 +31,9 @@ def session(path: Path) -> Any:
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-def in_torch(bundle: Bundle, direction: Any, x: np.ndarray, outputs: Any = "units") -> np.ndarray:
+def in_torch(
+    bundle: Bundle, direction: Any, x: npt.NDArray[Any], outputs: Any = "units"
+) -> npt.NDArray[Any]:
     generator = bundle.generator(direction)
     statistics = bundle.statistics(direction)
     if statistics is not None:
@@ -83,6 +86,7 @@ def test_levels_in_levels_out(make_bundle: MakeBundle, tmp_path: Path) -> None:
     assert np.abs(alone - found[:1]).max() <= PARITY
 
 
+@pytest.mark.slow
 def test_a_unet_takes_any_size(make_bundle: MakeBundle, tmp_path: Path) -> None:
     bundle = make_bundle("unet128")
     assert export_model(bundle, ExportOptions(out=tmp_path / "m.onnx")).difference <= PARITY
@@ -128,21 +132,33 @@ def test_deepness_finds_what_it_reads(make_bundle: MakeBundle, tmp_path: Path) -
     ]
     assert names == [["B04"], ["B03"], ["B02"]]
     assert [o.shape for o in run.get_outputs()] == [["batch", 1, side, side]] * 3
-    # And as it calls the model: divided by 255, standardised, bands last before that.
-    raw = np.random.default_rng(0).uniform(0.01, 3, (1, side, side, 2))
-    x = (raw * 1.0 / 255.0).astype(np.float32)
+    # As it calls the model: divided by 255, standardised, bands last before that.
     mean, std = (
         np.array(json.loads(told[f"standardization_{k}"]), np.float32) for k in ("mean", "std")
     )
-    x = np.transpose((x - mean) / std, (0, 3, 1, 2))
-    found = np.concatenate(run.run(None, {"image": x}), axis=1)
-    assert found.dtype == np.float32
-    assert (found == found.round()).all()
-    assert found.min() >= 0
-    assert found.max() <= 255
-    levels = in_torch(bundle, "a2b", raw.transpose(0, 3, 1, 2).astype(np.float32), "display")
-    assert np.abs(found - levels).max() <= 1
-    assert np.ptp(levels) > 50
+
+    def process(tile: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        x = (tile[None] * 1.0 / 255.0).astype(np.float32)
+        x = np.transpose((x - mean) / std, (0, 3, 1, 2))
+        outputs = run.run(None, {"image": x})
+        assert all(output.dtype == np.float32 for output in outputs)
+        return np.concatenate([output[:, 0] for output in outputs])
+
+    # And as it cuts a scene: half of the overlap goes from each inner side of a tile.
+    step, half = side - overlap, overlap // 2
+    raw = np.random.default_rng(0).uniform(0.01, 3, (side + step, side + 2 * step, 2))
+    made = np.zeros((3, *raw.shape[:2]), np.uint8)
+    for row in (0, 1):
+        for col in (0, 1, 2):
+            y, x = row * step, col * step
+            rows = slice(half if row else 0, side)
+            cols = slice(half if col else 0, side)
+            tile = process(raw[y : y + side, x : x + side])[:, rows, cols]
+            made[:, y + rows.start : y + side, x + cols.start : x + side] = tile
+    whole = in_torch(bundle, "a2b", raw.transpose(2, 0, 1)[None].astype(np.float32), "display")[0]
+    assert np.ptp(whole) > 50
+    # No tile shows: one step of 255 is what rounding may make of a difference of 1e-6.
+    assert np.abs(made.astype(float) - whole).max() <= 1
 
 
 @pytest.mark.parametrize("halo", [20, 60, 84, 108])
@@ -189,22 +205,22 @@ def test_what_disagrees_is_not_kept(
 ) -> None:
     from geocyclegan.export import files
 
-    out = tmp_path / "m.onnx"
+    out = tmp_path / "m.pt2"
     out.write_text("old")
     bundle = make_bundle()
-    right = files._onnx_run
+    right = files._write_program
 
-    def wrong(path: Path) -> Any:
-        run = right(path)
+    def wrong(*args: Any) -> Any:
+        run = right(*args)
         return lambda x: [part * 1.001 for part in run(x)]
 
-    monkeypatch.setattr(files, "_onnx_run", wrong)
+    monkeypatch.setattr(files, "_write_program", wrong)
     with pytest.raises(OutputError, match="it exists"):
-        export_model(bundle, ExportOptions(out=out))
+        export_model(bundle, ExportOptions(format="torch", out=out))
     with pytest.raises(OutputError, match="differs from the model"):
-        export_model(bundle, ExportOptions(out=out, overwrite=True))
+        export_model(bundle, ExportOptions(format="torch", out=out, overwrite=True))
     assert out.read_text() == "old"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "spain"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.pt2", "spain"]
 
 
 def test_a_missing_package_is_one_line(
