@@ -3,7 +3,8 @@
 # PyTorch's packages bring CUDA with them. For a smaller image without it, name the package index of
 # PyTorch's CPU builds (its installation page has it):
 #     docker build -t geocyclegan:cpu --build-arg TORCH_INDEX=URL .
-# BASE is any image with Python 3.11 or newer and its venv module, one of CUDA's for example.
+# BASE is any Debian or Ubuntu image with Python 3.11 or newer and its venv module, such as one of
+# NVIDIA's with Python added.
 ARG BASE=python:3.12-slim
 
 FROM ${BASE} AS build
@@ -23,11 +24,16 @@ FROM ${BASE}
 LABEL org.opencontainers.image.title="geocyclegan" \
       org.opencontainers.image.description="Translate whole georeferenced scenes between imaging domains" \
       org.opencontainers.image.licenses="Apache-2.0"
+# torch.compile builds its kernels with a compiler at run time; nothing else needs one.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends g++ libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/geocyclegan /opt/geocyclegan
-# Libraries keep their caches where any user of `docker run --user` may write.
+# Libraries keep their caches where any user of `docker run --user` may write, and ask for a name.
 ENV PATH=/opt/geocyclegan/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
+    USER=geocyclegan \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # A broken installation stops the build, not the first run.

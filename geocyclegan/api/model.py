@@ -69,6 +69,10 @@ class Model:
     bundle: Bundle
     device: torch.device
 
+    def __repr__(self) -> str:
+        ways = ", ".join(self.directions)
+        return f"Model({str(self.bundle.folder)!r}, {self.bundle.method}: {ways}, {self.device})"
+
     @property
     def directions(self) -> tuple[Direction, ...]:
         """Which ways it translates."""

@@ -139,6 +139,7 @@ def test_arrays_that_do_not_fit(model: gcg.Model) -> None:
         model.translate(np.ones((2, 32, 32)), valid=np.ones((3, 3), bool))
     assert model.translate(np.ones((32, 32)), "b2a").shape == (2, 32, 32)
     assert model.directions == ("a2b", "b2a")
+    assert "cyclegan: a2b, b2a" in repr(model)
 
 
 def test_statistics_of_one_array_for_another(model: gcg.Model, scene: Path) -> None:
