@@ -24,6 +24,7 @@ from geocyclegan.export.statistics import settle_statistics
 
 MakeBundle = Callable[..., Bundle]
 MakeRaster = Callable[..., Path]
+onnx = pytest.importorskip("onnx", reason='needs pip install "geocyclegan[export]"')
 onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "geocyclegan[export]"')
 
 
@@ -68,6 +69,10 @@ def test_onnx_at_sizes_it_was_not_exported_at(make_bundle: MakeBundle, tmp_path:
         assert (found[0, :, :3, :3] == 0).all()
         assert np.ptp(expected[:, 0]) > 100
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "spain"]
+    # ONNX Runtime 1.17, which Deepness 0.6 has, reads IR version 9 and opset 20 at most.
+    model = onnx.load(result.out)
+    assert model.ir_version <= 9
+    assert [opset.version for opset in model.opset_import if not opset.domain] == [18]
     # No name of a file on this machine gets out.
     content = result.out.read_bytes()
     assert b".py" not in content
