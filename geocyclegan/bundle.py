@@ -4,7 +4,7 @@
 both domains, tile and halo, normalisation, provenance. `model.safetensors` holds the weights of the
 generators, and of each norm layer the statistics of the training set. Nothing is unpickled,
 architectures come from the registry by name, and the weights are checked against the SHA-256 in
-`model.json` before they are used.
+`model.json` before they are used. A STAC item of each direction tells catalogs the same.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -24,6 +25,7 @@ from safetensors.torch import save_file
 from geocyclegan import __version__
 from geocyclegan.errors import BundleError, NotFoundError, OptionError, OutputError
 from geocyclegan.files import fsync_folder, make_folder, sha256, write_json
+from geocyclegan.mlm import item_name, mlm_item
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.moments import Moments
 from geocyclegan.models.registry import build_generator
@@ -111,6 +113,11 @@ class Bundle:
         return network.to(device).eval().requires_grad_(False)
 
     @property
+    def weights_bytes(self) -> int:
+        """Size of the weights file."""
+        return (self.folder / _WEIGHTS).stat().st_size
+
+    @property
     def has_statistics(self) -> bool:
         """Whether it records statistics of the training set, for frozen norm layers."""
         return bool(self.normalization.get("statistics"))
@@ -131,6 +138,18 @@ class Bundle:
             ] or None
         except KeyError as error:
             raise BundleError(f"{self.folder}: statistics {error} are missing") from error
+
+    def item(self, direction: Direction) -> dict[str, Any]:
+        """Describe a direction as a STAC item of the MLM extension; see `mlm`.
+
+        Raises:
+            BundleError: there is no generator for this direction, or it cannot be loaded.
+        """
+        path = self.folder / _JSON
+        document = json.loads(path.read_text(encoding="utf-8"))
+        when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        count = sum(weight.numel() for weight in self.generator(direction).parameters())
+        return mlm_item(document, direction, count, when)
 
     def _tensors(self, prefix: str) -> dict[str, torch.Tensor]:
         """Tensors of the weights file whose names begin with a prefix, without it."""
@@ -217,6 +236,10 @@ def save_bundle(
             "weights": {"file": _WEIGHTS, "sha256": sha256(part / _WEIGHTS)},
         }
         write_json(part / _JSON, document)
+        now = datetime.now(UTC)
+        for direction, (_, network) in generators.items():
+            count = sum(weight.numel() for weight in network.parameters())
+            write_json(part / item_name(direction), mlm_item(document, direction, count, now))
         with open(part / _WEIGHTS, "rb+") as handle:
             os.fsync(handle.fileno())
         fsync_folder(part)

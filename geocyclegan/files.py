@@ -37,7 +37,8 @@ def flush_tree(folder: Path) -> None:
 
     Asking for each of thousands of small files costs more than writing them.
     """
-    with suppress(OSError, AttributeError):
+    # Only Linux has it; Windows has no library without a name (TypeError).
+    with suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(None, use_errno=True)
         handle = os.open(folder, os.O_RDONLY)
         try:

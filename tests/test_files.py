@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from geocyclegan.errors import OutputError
-from geocyclegan.files import atomic_write, make_folder, output_lock, sha256, write_json
+from geocyclegan.files import atomic_write, flush_tree, make_folder, output_lock, sha256, write_json
 
 
 def test_a_write_is_published_whole(tmp_path: Path) -> None:
@@ -108,3 +108,20 @@ def test_a_second_run_is_refused_and_a_dead_holder_is_not_in_the_way(tmp_path: P
     with output_lock(out):
         pass
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("fault", [OSError, AttributeError, TypeError])
+def test_systems_without_syncfs_flush_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a").write_text("x")
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise fault
+
+    flushed: list[int] = []
+    monkeypatch.setattr("ctypes.CDLL", refuse)
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    flush_tree(tmp_path)
+    assert len(flushed) == 1

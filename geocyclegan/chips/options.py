@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,23 @@ class ChipOptions:
             parse_crs(self.crs)
         if self.res is not None:
             parse_res(self.res)
+
+    def partner(self, bands: tuple[str, ...] | None, scale: ScaleSpec | None) -> ChipOptions:
+        """Return the options of the partners in pairs of scenes: those of the other domain.
+
+        Args:
+            bands: of the partners; None takes all but alpha.
+            scale: how their radiometry is fitted; None: "auto".
+        """
+        return replace(
+            self,
+            domain="b" if self.domain == "a" else "a",
+            bands=bands,
+            scale=scale or ScaleSpec("auto"),
+            mask=(),
+            mask_values=None,
+            labels=(),
+        )
 
     @property
     def amplitude(self) -> bool:

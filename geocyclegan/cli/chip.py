@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -242,7 +241,12 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
 
     SCENE is a file, a glob pattern, a folder of rasters, a URL or a sub-dataset. Chipping a scene
     again refreshes its chips; further scenes are added to the domain.
-    """
+
+    \b
+        geocyclegan chip sar.tif --domain a
+        geocyclegan chip scenes/*.tif --domain b --bands B04,B03,B02 --size 256 --stride 128
+        geocyclegan chip sar.tif --pair optical.tif --mask clouds.tif
+    """  # noqa: D301 - click reads the backspace character
     from geocyclegan.chips.options import ChipOptions
     from geocyclegan.chips.tiler import chip_pairs, chip_scenes
     from geocyclegan.errors import OptionError
@@ -253,15 +257,7 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
     given["scale"] = ScaleSpec.parse(given["scale"])
     options = ChipOptions(**given)
     if partners:
-        other = replace(
-            options,
-            domain="b" if options.domain == "a" else "a",
-            bands=pair_bands,
-            scale=ScaleSpec.parse(pair_scale or "auto"),
-            mask=(),
-            mask_values=None,
-            labels=(),
-        )
+        other = options.partner(pair_bands, ScaleSpec.parse(pair_scale or "auto"))
         reports = chip_pairs(scenes, partners, options, other)
         domains = [options.domain, other.domain]
     else:

@@ -47,7 +47,11 @@ def command(settings: Settings, out: Path, steps: int, seed: int, overwrite: boo
 
     Chips the two sample scenes, trains a small model for a few minutes, translates the radar scene,
     and writes translated.tif and before_after.png.
-    """
+
+    \b
+        geocyclegan demo
+        geocyclegan demo --steps 2000 --out longer
+    """  # noqa: D301 - click reads the backspace character
     from geocyclegan import samples
     from geocyclegan.bundle import load_bundle
     from geocyclegan.chips.options import ChipOptions

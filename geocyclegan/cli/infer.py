@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from geocyclegan.cli.options import Settings, overwrite_option, parse_bytes, split_bands
-from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
 
 
 @click.command("infer")
@@ -77,20 +77,7 @@ from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
 )
 @overwrite_option
 @click.pass_obj
-def command(
-    settings: Settings,
-    scenes: tuple[str, ...],
-    out: Path,
-    model: Path | None,
-    direction: str,
-    bands: tuple[str, ...] | None,
-    tile: int | None,
-    batch: int | None,
-    norm_stats: str,
-    stats_memory: int,
-    device: str,
-    overwrite: bool,
-) -> None:
+def command(settings: Settings, /, scenes: tuple[str, ...], **given: Any) -> None:
     """Translate whole scenes into Cloud-Optimised GeoTIFFs on their own grid.
 
     Without a SCENE, the scenes that the model's source domain was chipped from are translated.
@@ -100,74 +87,13 @@ def command(
         geocyclegan infer scenes/*.tif --out products/
         geocyclegan infer optical.tif --direction b2a --out sar.tif
     """  # noqa: D301 - click reads the backspace character
-    from typing import cast
+    from geocyclegan.inference.run import InferOptions, infer_scenes
 
-    from geocyclegan.bundle import Direction, load_bundle, newest_bundle
-    from geocyclegan.device import choose_device
-    from geocyclegan.inference.engine import EngineOptions
-    from geocyclegan.inference.statistics import NormStats, StatisticsOptions
-    from geocyclegan.inference.translate import (
-        TranslateOptions,
-        refuse_output,
-        translate_scene_with,
-    )
-    from geocyclegan.raster.sources import expand_scenes
-
-    bundle = load_bundle(model) if model is not None else newest_bundle(Path("runs"))
-    options = TranslateOptions(
-        direction=cast(Direction, direction),
-        bands=bands,
-        overwrite=overwrite,
-        device=choose_device(device),
-        norm_stats=cast(NormStats, norm_stats),
-        engine=EngineOptions(
-            tile=tile,
-            batch=batch,
-            window=bundle.tile,
-            statistics=StatisticsOptions(memory=stats_memory),
-        ),
-    )
-    if scenes:
-        sources = expand_scenes(scenes)
-    else:
-        recorded = dict(bundle.training.get("scenes", {}))
-        sources = [str(path) for path in recorded.get(direction[0], [])]
-        if not sources:
-            raise OptionError(f"the model in {bundle.folder} records no scenes; name one")
-    products = _product_paths(sources, out, direction)
-    for source, product in zip(sources, products, strict=True):
-        refuse_output(source, product, overwrite)
-    generator = bundle.generator(options.direction, options.device)
-    failed: list[GeoCycleGANError] = []
-    for source, product in zip(sources, products, strict=True):
-        try:
-            translate_scene_with(source, product, bundle, generator, options)
-        except GeoCycleGANError as error:
-            if len(sources) == 1:
-                raise
-            click.echo(f"Error: {error}", err=True)
-            failed.append(error)
-            continue
+    def show(product: Path) -> None:
         if not settings.quiet:
             click.echo(str(product))
-    if failed:
-        raise SceneError(f"{len(failed)} of {len(sources)} scenes were not translated")
 
+    def tell(error: Exception) -> None:
+        click.echo(f"Error: {error}", err=True)
 
-def _product_paths(sources: list[str], out: Path, direction: str) -> list[Path]:
-    is_folder = out.is_dir() or not out.suffix
-    if len(sources) == 1 and not is_folder:
-        if out.suffix.lower() not in (".tif", ".tiff"):
-            raise OptionError(f"--out {out}: products are GeoTIFFs; name it {out.stem}.tif")
-        return [out]
-    if not is_folder:
-        raise OptionError(
-            f"--out {out}: {len(sources)} scenes need a folder; name one, such as {out.stem}/"
-        )
-    products = [out / f"{Path(source).stem}_{direction}.tif" for source in sources]
-    if len(set(products)) < len(products):
-        raise OptionError(
-            "two of the scenes have one name, so their products would overwrite each other;"
-            " translate them into two folders"
-        )
-    return products
+    infer_scenes(scenes, InferOptions(**given), finished=show, failed=tell)

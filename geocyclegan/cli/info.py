@@ -49,7 +49,12 @@ def command(
 
     A SCENE is anything that chip takes; its values are those of a sample. CHIPS is a folder that
     chip made or of one of the layouts that train accepts. MODEL is a run or bundle folder.
-    """
+
+    \b
+        geocyclegan info sar.tif --quicklook sar.png
+        geocyclegan info chips
+        geocyclegan info runs/spain
+    """  # noqa: D301 - click reads the backspace character
     from geocyclegan.errors import OptionError, OutputError, SceneError
     from geocyclegan.raster.picture import save_png
 
@@ -198,21 +203,44 @@ def _extend(image: Image, height: int) -> Image:
 
 
 def _bundle_lines(bundle: Bundle) -> list[str]:
+    training = bundle.training
+    where = [f" on {training['device']}"] if training.get("device") else []
+    where += [f", torch {training['torch']}"] if training.get("torch") else []
+    size, sha = bundle.weights_bytes / 1e6, bundle.weights_sha256[:16]
     lines = [
         str(bundle.folder),
         f"  method      {bundle.method}",
-        f"  trained     {bundle.training.get('steps', '?')} steps, windows of {bundle.tile} px",
-        f"  weights     {bundle.weights_sha256[:16]}...",
+        f"  trained     {training.get('steps', '?')} steps, windows of {bundle.tile} px"
+        + "".join(where),
+        f"  weights     {size:.1f} MB, SHA-256 {sha}...",
         f"  written by  geocyclegan {bundle.created_by}",
+        f"  statistics  {_statistics(bundle)}",
+        "  export      onnx, torch, deepness, mlm (geocyclegan export --format)",
     ]
     for direction, spec in bundle.generators.items():
         arguments = ", ".join(f"{key} {value}" for key, value in spec.args.items())
         halo = "unbounded" if spec.halo is None else f"{spec.halo} px"
         lines.append(f"  {direction}         {spec.name} ({arguments}), halo {halo}")
+        wants, gives = bundle.source(direction).labels, bundle.target(direction).labels
+        lines.append(f"              wants {', '.join(wants)}; gives {', '.join(gives)}")
     for name in ("a", "b"):
         lines.append(f"domain {name}")
         lines.extend(_domain_lines(bundle.domains[name]))
+        scenes = training.get("scenes", {}).get(name, [])
+        lines.extend(f"  trained on  {scene}" for scene in scenes[:5])
+        if len(scenes) > 5:
+            lines.append(f"  ... and {len(scenes) - 5} more")
     return lines
+
+
+def _statistics(bundle: Bundle) -> str:
+    """Say what a model was trained with, and what `infer --norm-stats` can be."""
+    pool = str(bundle.normalization.get("pool", "crop"))
+    trained = "several crops of one scene" if pool == "scene" else "each crop by itself"
+    bounded = all(spec.halo is not None for spec in bundle.generators.values())
+    modes = ["frozen"] if bundle.has_statistics else []
+    modes += ["sample", "exact", "dense", "tile"] if bounded else ["sample", "tile"]
+    return f"trained with {trained}; --norm-stats {', '.join(modes)}"
 
 
 def _domain_lines(domain: Domain) -> list[str]:

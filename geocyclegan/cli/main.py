@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from geocyclegan import __version__
 from geocyclegan.cli.options import Settings
+from geocyclegan.cli.version import show_version
 from geocyclegan.errors import GeoCycleGANError
 
 # A command is the attribute `command` of the module with its name; modules are imported on demand,
@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "Train a translation model on chips.",
     "infer": "Translate whole scenes with a trained model.",
     "info": "Show a scene, a chip folder or a model as a table.",
+    "export": "Write a model as ONNX, torch program or STAC item.",
     "verify": "Find damage in chips, products and models.",
     "demo": "Run the whole chain on the sample scenes.",
 }
@@ -78,8 +79,21 @@ class LazyGroup(click.Group):
             ctx.exit(1)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="geocyclegan")
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done; 1 the data, the model or the output is at fault; 2 the command is;"
+    " 130 interrupted; 143 terminated. Completion: eval"
+    ' "$(_GEOCYCLEGAN_COMPLETE=bash_source geocyclegan)", likewise zsh_source and fish_source.',
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the version, and those of GDAL, PROJ, torch and CUDA for bug reports.",
+)
 @click.option("-v", "--verbose", count=True, help="Say more; twice for even more.")
 @click.option("-q", "--quiet", count=True, help="Say less; results and errors only.")
 @click.option(

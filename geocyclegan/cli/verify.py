@@ -22,7 +22,10 @@ def command(settings: Settings | None, /, paths: tuple[Path, ...]) -> None:
     PATH is a chip folder (every chip is compared with its SHA-256 in chips.parquet; virtual chips
     are read from their scenes again), a product of infer (its pixels are compared with the hash
     that it carries), or a run or model folder (its weights). Exits with 1 if anything is damaged.
-    """
+
+    \b
+        geocyclegan verify chips translated.tif runs/spain
+    """  # noqa: D301 - click reads the backspace character
     from geocyclegan.errors import ChipsError, NotFoundError
 
     quiet = settings is not None and settings.quiet

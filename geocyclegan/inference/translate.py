@@ -115,7 +115,7 @@ def write_product(
         OutputError: the product cannot be written.
     """
     source, target = bundle.source(options.direction), bundle.target(options.direction)
-    engine = _engine(generator, bundle, options)
+    engine = make_engine(generator, bundle, options)
     height, width = scene.grid.shape
     spec = ProductSpec(
         grid=scene.grid,
@@ -129,7 +129,7 @@ def write_product(
     )
     try:
         with ProductWriter(out, spec) as product:
-            _translate_into(product, engine, _Adapted(scene, source), kept, scene)
+            _translate_into(product, engine, AdaptedScene(scene, source), kept, scene)
     except SceneError:
         # The next run would fail as well: nothing is left behind.
         kept.discard()
@@ -140,7 +140,7 @@ def write_product(
 def _translate_into(
     product: ProductWriter,
     engine: TileEngine,
-    adapted: _Adapted,
+    adapted: AdaptedScene,
     kept: KeptPieces,
     scene: Scene,
 ) -> None:
@@ -195,8 +195,12 @@ def _job(
     }
 
 
-def _engine(generator: Generator, bundle: Bundle, options: TranslateOptions) -> TileEngine:
-    """The engine of a scene, in the statistics mode that the model asks for."""
+def make_engine(generator: Generator, bundle: Bundle, options: TranslateOptions) -> TileEngine:
+    """Make the engine of a scene, in the statistics mode that the model asks for.
+
+    Raises:
+        OptionError: the model or the generator cannot do what `norm_stats` asks for.
+    """
     cut, trained, mode = options.engine, None, options.norm_stats
     if isinstance(generator, Generator):
         mode = resolve_mode(
@@ -213,8 +217,13 @@ def _engine(generator: Generator, bundle: Bundle, options: TranslateOptions) -> 
     return TileEngine(generator, source, target, options.device, cut, trained)
 
 
-class _Adapted:
-    """A scene in the stored numbers of its domain: differing scale and offset tags are applied."""
+class AdaptedScene:
+    """A scene in the stored numbers of its domain: differing scale and offset tags are applied.
+
+    Args:
+        scene: the scene, open, with the bands of the domain.
+        domain: what its numbers shall be like.
+    """
 
     def __init__(self, scene: Scene, domain: Domain) -> None:
         self._scene = scene
@@ -231,6 +240,7 @@ class _Adapted:
             self._factors.append((ours[0] / theirs[0], (ours[1] - theirs[1]) / theirs[0]))
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Return pixels `(bands, height, width)` and the valid mask of a window inside."""
         # GDAL's options hold for a thread, and this is the reader's.
         with gdal_env():
             pixels, valid = self._scene.read(window)

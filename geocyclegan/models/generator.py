@@ -134,6 +134,14 @@ class Generator(nn.Module):
         for norm, found in zip(norms, statistics, strict=True):
             norm.freeze(found)
 
+    def frozen(self) -> tuple[Moments, ...]:
+        """Return the statistics of each norm layer, which must be frozen.
+
+        Raises:
+            ValueError: one is not.
+        """
+        return tuple(norm.frozen() for norm in self.norm_layers())
+
     def thaw(self) -> None:
         """Let each sample have its own statistics again."""
         for norm in self.norm_layers():

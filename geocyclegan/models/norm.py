@@ -141,6 +141,16 @@ class SceneNorm2d(nn.Module):
         self._mean, self._var = statistics.mean[0], statistics.var[0]
         self.mode = "frozen"
 
+    def frozen(self) -> Moments:
+        """Return what `freeze` was given, as far as it counts: mean and variance.
+
+        Raises:
+            ValueError: the layer is not frozen.
+        """
+        if self._mean is None or self._var is None:
+            raise ValueError("no statistics: the layer is not frozen")
+        return Moments.of_variance(torch.ones(()), self._mean, self._var)
+
     def spread(self, cells: CellStatistics) -> None:
         """Normalise each pixel with the statistics of where it is, from now on."""
         self._cells = cells

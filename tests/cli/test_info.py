@@ -73,6 +73,8 @@ def test_a_model_as_a_table(work: Path) -> None:
     assert result.exit_code == 0, result.output
     for text in ("cyclegan", "7 steps", "resnet6", "halo 60 px", "linear   0     255"):
         assert text in result.stdout
+    for text in ("wants VV; gives VV", "each crop by itself; --norm-stats sample,", " MB, SHA-256"):
+        assert text in result.stdout
     assert run("info", "model", "--quicklook", "x.png").exit_code == 2
     assert run("info", "model", "--bands", "1").exit_code == 2
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +22,7 @@ def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.parametrize(
-    "args", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
-)
+@pytest.mark.parametrize("args", [["--help"], *([name, "--help"] for name in COMMANDS)])
 def test_help_needs_neither_torch_nor_gdal(args: list[str]) -> None:
     code = (
         "import sys; from geocyclegan.cli.main import cli\n"
@@ -37,8 +37,60 @@ def test_help_needs_neither_torch_nor_gdal(args: list[str]) -> None:
 
 
 def test_version() -> None:
+    import rasterio
+    import torch
+
     result = CliRunner().invoke(cli, ["--version"])
-    assert __version__ in result.output
+    assert result.exit_code == 0
+    first, *rest = result.output.splitlines()
+    assert first == f"geocyclegan {__version__}"
+    told = "\n".join(rest)
+    for text in (torch.__version__, rasterio.__gdal_version__, rasterio.__proj_version__, "CUDA"):
+        assert text in told
+
+
+def test_version_tells_of_a_broken_installation() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from geocyclegan.cli.main import cli; cli(['--version'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "torch       not there (ModuleNotFoundError" in done.stdout
+    assert "GDAL" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"), [("bash", "geocyclegan ex"), ("zsh", "geocyclegan ex"), ("fish", "ex")]
+)
+def test_shells_complete(shell: str, words: str) -> None:
+    def ask(instruction: str, **more: str) -> str:
+        variables = {"_GEOCYCLEGAN_COMPLETE": instruction, **more}
+        done = subprocess.run(
+            [sys.executable, "-m", "geocyclegan"],
+            capture_output=True,
+            text=True,
+            env=os.environ | variables,
+        )
+        return done.stdout
+
+    if shell != "bash" or shutil.which("bash"):
+        # Click asks bash for its version.
+        assert "_GEOCYCLEGAN_COMPLETE" in ask(f"{shell}_source")
+    found = ask(f"{shell}_complete", COMP_WORDS=words, COMP_CWORD="ex" if shell == "fish" else "1")
+    assert "export" in found
+    assert "train" not in found
+    if shell == "bash":
+        words = "geocyclegan export --format d"
+        assert "deepness" in ask("bash_complete", COMP_WORDS=words, COMP_CWORD="3")
+
+
+def test_every_command_shows_an_example() -> None:
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        told = command.get_help(click.Context(command, info_name=name))
+        assert f"geocyclegan {name}" in told, name
 
 
 def test_every_command_has_help_for_every_option() -> None:

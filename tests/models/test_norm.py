@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geocyclegan.errors import OptionError
+from geocyclegan.models.moments import Moments
 from geocyclegan.models.norm import SceneNorm2d, norm_layer
 
 
@@ -131,3 +132,14 @@ def test_refuses_what_it_does_not_know() -> None:
     layer.mode = "dense"
     with pytest.raises(ValueError, match="needs cells, and the position"):
         layer(torch.zeros(1, 3, 4, 4))
+
+
+def test_frozen_statistics_can_be_taken_back() -> None:
+    norm = SceneNorm2d(3)
+    with pytest.raises(ValueError, match="not frozen"):
+        norm.frozen()
+    norm.freeze(Moments.of(torch.rand(1, 3, 8, 8) * 5))
+    other = SceneNorm2d(3)
+    other.freeze(norm.frozen())
+    x = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(other(x), norm(x), rtol=0, atol=0)

@@ -1,0 +1,82 @@
+"""Arrays as the tile engine sees scenes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geocyclegan.errors import SceneError
+from geocyclegan.inference.levels import Mask
+from geocyclegan.raster.domain import Domain
+from geocyclegan.raster.windows import Window
+
+Pixels = npt.NDArray[Any]
+
+
+class ArrayScene:
+    """An array that is read in windows.
+
+    Args:
+        pixels: `(bands, height, width)`, in memory or not; what a slice of it gives is passed to
+            `compute`.
+        valid: `(height, width)`; None: where pixels are finite and not `nodata`.
+        nodata: value of pixels without data, where `valid` is None.
+        compute: makes an array in memory of a slice.
+    """
+
+    def __init__(
+        self,
+        pixels: Any,
+        valid: Mask | None = None,
+        nodata: float | None = None,
+        compute: Callable[[Any], Pixels] = np.asarray,
+    ) -> None:
+        self._pixels, self._valid = pixels, valid
+        self._nodata, self._compute = nodata, compute
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        height, width = self._pixels.shape[1:]
+        return height, width
+
+    def read(self, window: Window) -> tuple[Pixels, Mask]:
+        """Return pixels `(bands, height, width)` and the valid mask of a window inside."""
+        rows, cols = window.slices_in(Window(0, 0, *self.shape))
+        pixels = self._compute(self._pixels[:, rows, cols])
+        if self._valid is not None:
+            return pixels, self._valid[rows, cols]
+        return pixels, valid_in_all_bands(pixels, self._nodata)
+
+
+def valid_in_all_bands(pixels: Pixels, nodata: float | None) -> Mask:
+    """Return where all bands of pixels `(bands, height, width)` are finite and not nodata."""
+    known: Any = np.isfinite(pixels) if pixels.dtype.kind in "fc" else np.True_
+    if nodata is not None and math.isfinite(nodata):
+        known = known & (pixels != nodata)
+    mask: Mask = np.asarray(np.broadcast_to(known, pixels.shape).all(axis=0))
+    return mask
+
+
+def require_bands(pixels: Pixels, domain: Domain) -> Pixels:
+    """Return pixels as `(bands, height, width)`; of one band, the axis may be missing.
+
+    Raises:
+        SceneError: they are of another shape, or of other bands than the domain has.
+    """
+    if pixels.ndim == 2 and domain.count == 1:
+        pixels = pixels[None]
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise SceneError(f"an array of shape {pixels.shape}: expected (bands, height, width)")
+    if pixels.shape[0] != domain.count:
+        raise SceneError(
+            f"an array of {pixels.shape[0]} bands: the model wants {domain.count}"
+            f" ({', '.join(domain.labels)}), in that order and first in the shape"
+        )
+    if pixels.dtype.kind not in "uifb":
+        raise SceneError(f"an array of {pixels.dtype}: expected whole or floating numbers")
+    return pixels

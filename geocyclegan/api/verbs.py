@@ -1,0 +1,152 @@
+"""chip, train and infer as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geocyclegan.api.options import Scenes, listed, takes, takes_options_of, typed
+from geocyclegan.chips.geometry import parse_length
+from geocyclegan.chips.options import ChipOptions
+from geocyclegan.chips.tiler import ChipReport
+from geocyclegan.chips.tiler import chip_pairs as cut_pairs
+from geocyclegan.chips.tiler import chip_scenes as cut_scenes
+from geocyclegan.inference.run import InferOptions, infer_scenes
+from geocyclegan.raster.radiometry import ScaleSpec
+from geocyclegan.training.config import TrainConfig, read_options
+from geocyclegan.training.loop import TrainResult
+from geocyclegan.training.loop import train as train_model
+from geocyclegan.training.run import stored_config
+
+
+@takes_options_of(ChipOptions)
+def chip(scenes: Scenes, **given: Any) -> ChipReport:
+    """Cut scenes into the chips of a domain.
+
+    Big jobs start processes, so a script must guard its main part with
+    `if __name__ == "__main__":`.
+
+    Args:
+        scenes: files, glob patterns, folders, URLs or sub-dataset names.
+        **given: the options of `ChipOptions`; `scale`, `size`, `stride` and `bands` may be text as
+            on the command line ("db", "1280m", "1-3,B08").
+
+    Returns:
+        What was made and what was left out.
+
+    Raises:
+        GeoCycleGANError: see `geocyclegan.chips.tiler.chip_scenes`.
+    """
+    return cut_scenes(listed(scenes), _chip_options(given))
+
+
+@dataclass(frozen=True)
+class PairOptions(ChipOptions):
+    """The options of pairs of scenes.
+
+    Attributes:
+        pair_bands: bands of the partners; None: all but alpha.
+        pair_scale: how the radiometry of the partners is fitted.
+    """
+
+    pair_bands: tuple[str, ...] | None = None
+    pair_scale: ScaleSpec | str = "auto"
+
+
+@takes_options_of(PairOptions)
+def chip_pairs(
+    pairs: Sequence[tuple[str | Path, str | Path]], **given: Any
+) -> tuple[ChipReport, ChipReport]:
+    """Cut pairs of scenes into chips of the same windows of both domains.
+
+    Args:
+        pairs: a scene of `domain` and its partner for the other domain, each.
+        **given: the options of `ChipOptions`, for both; `pair_bands` and `pair_scale`.
+
+    Returns:
+        What was made of the scenes, and of their partners.
+
+    Raises:
+        GeoCycleGANError: see `geocyclegan.chips.tiler.chip_scenes`.
+    """
+    own = typed(PairOptions, given, "chip_pairs")
+    bands, scale = own.pop("pair_bands", None), own.pop("pair_scale", "auto")
+    options = _chip_options(own)
+    other = options.partner(bands, ScaleSpec.parse(scale) if isinstance(scale, str) else scale)
+    scenes, partners = ([pair[i] for pair in pairs] for i in (0, 1))
+    return cut_pairs(scenes, partners, options, other)
+
+
+def _chip_options(given: dict[str, Any]) -> ChipOptions:
+    options = typed(ChipOptions, given, "chip")
+    if isinstance(options.get("scale"), str):
+        options["scale"] = ScaleSpec.parse(options["scale"])
+    for name in ("size", "stride"):
+        if isinstance(options.get(name), str):
+            options[name] = parse_length(options[name], name)
+    return ChipOptions(**options)
+
+
+@dataclass(frozen=True)
+class TrainOptions(TrainConfig):
+    """The options of a run, and what becomes of one that exists.
+
+    Attributes:
+        config: YAML file with options; those given as arguments come first.
+        resume: go on with the run `name` up to `steps` in total.
+        overwrite: replace a run of that name.
+    """
+
+    config: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+
+@takes(TrainOptions)
+def train(chips: str | Path | None = None, **given: Any) -> TrainResult:
+    """Train a translation model on chips.
+
+    Args:
+        chips: the chip folder; None: "chips".
+        **given: the options of `TrainConfig`; `config`, `resume` and `overwrite`. A resumed run
+            keeps the options it was started with.
+
+    Returns:
+        The run folder, the model in it, the steps done and the last losses.
+
+    Raises:
+        GeoCycleGANError: see `geocyclegan.training.loop.train`.
+    """
+    own = typed(TrainOptions, given | ({} if chips is None else {"chips": chips}), "train")
+    file, resume, overwrite = (own.pop(name, None) for name in ("config", "resume", "overwrite"))
+    asked = {} if file is None else read_options(file)
+    # A line of the file about how long to train gives way to either argument.
+    if own.keys() & {"steps", "epochs"}:
+        asked = {k: v for k, v in asked.items() if k not in ("steps", "epochs")}
+    asked |= own
+    if resume:
+        out, name = asked.get("out", TrainConfig.out), asked.get("name")
+        config = stored_config(out, name).updated(asked | {"out": out, "name": name})
+    else:
+        config = TrainConfig().updated(asked)
+    return train_model(config, resume=bool(resume), overwrite=bool(overwrite))
+
+
+@takes_options_of(InferOptions)
+def infer(scenes: Scenes, **given: Any) -> list[Path]:
+    """Translate scenes into Cloud-Optimised GeoTIFFs on their own grid.
+
+    Args:
+        scenes: files, glob patterns, folders, URLs or sub-dataset names; `()`: those that
+            the model's source domain was chipped from.
+        **given: the options of `InferOptions`.
+
+    Returns:
+        The products.
+
+    Raises:
+        GeoCycleGANError: see `geocyclegan.inference.run.infer_scenes`.
+    """
+    return infer_scenes(listed(scenes), InferOptions(**typed(InferOptions, given, "infer")))

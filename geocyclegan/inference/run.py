@@ -1,0 +1,153 @@
+"""Translate many scenes: the whole of `geocyclegan infer`, as one function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geocyclegan.bundle import Bundle, Direction, load_bundle, newest_bundle
+from geocyclegan.device import choose_device
+from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
+from geocyclegan.inference.engine import EngineOptions
+from geocyclegan.inference.statistics import STATS_MEMORY, NormStats, StatisticsOptions
+from geocyclegan.inference.translate import TranslateOptions, refuse_output, translate_scene_with
+from geocyclegan.raster.sources import expand_scenes
+
+RUNS = Path("runs")
+"""Where the newest run is looked for."""
+
+
+@dataclass(frozen=True)
+class InferOptions:
+    """The options of `infer`.
+
+    Attributes:
+        out: GeoTIFF to write; with several scenes, a folder for SCENE_DIRECTION.tif each.
+        model: run or bundle folder; None: the newest run in `runs`.
+        direction: "a2b" or "b2a".
+        bands: bands of the scene in the model's order; None: those that the model names.
+        tile: px per tile side, without its halo; None: by device and scene.
+        batch: tiles per forward pass; None: by device.
+        norm_stats: whose statistics normalise the scene; "auto": as the model was trained.
+        stats_memory: bytes for the passes of "sample" and "exact".
+        device: "auto", "cpu" or "cuda".
+        overwrite: replace products that exist.
+    """
+
+    out: Path = Path("translated.tif")
+    model: Path | None = None
+    direction: Direction = "a2b"
+    bands: tuple[str, ...] | None = None
+    tile: int | None = None
+    batch: int | None = None
+    norm_stats: NormStats = "auto"
+    stats_memory: int = STATS_MEMORY
+    device: str = "auto"
+    overwrite: bool = False
+
+    def bundle(self) -> Bundle:
+        """Read the model that is meant.
+
+        Raises:
+            NotFoundError: there is none.
+            BundleError: it is not one.
+        """
+        return newest_bundle(RUNS) if self.model is None else load_bundle(self.model)
+
+    def translation(self, bundle: Bundle) -> TranslateOptions:
+        """Return how each scene is translated."""
+        return TranslateOptions(
+            direction=self.direction,
+            bands=self.bands,
+            overwrite=self.overwrite,
+            device=choose_device(self.device),
+            norm_stats=self.norm_stats,
+            engine=EngineOptions(
+                tile=self.tile,
+                batch=self.batch,
+                window=bundle.tile,
+                statistics=StatisticsOptions(memory=self.stats_memory),
+            ),
+        )
+
+
+def infer_scenes(
+    scenes: Sequence[str | Path],
+    options: InferOptions,
+    finished: Callable[[Path], None] = lambda product: None,
+    failed: Callable[[GeoCycleGANError], None] = lambda error: None,
+) -> list[Path]:
+    """Translate scenes into products, each whole or absent.
+
+    Args:
+        scenes: files, glob patterns, folders, URLs or sub-dataset names; none: the scenes that the
+            model's source domain was chipped from.
+        options: how.
+        finished: called with each product.
+        failed: called with the error of each scene that fails, where there are several.
+
+    Returns:
+        The products.
+
+    Raises:
+        NotFoundError: a scene or the model is not there.
+        OptionError: an option does not fit the model or the scenes.
+        SceneError: a scene cannot be translated; the others have been.
+        OutputError: a product exists or cannot be written.
+        BundleError: the model is damaged.
+    """
+    bundle = options.bundle()
+    how = options.translation(bundle)
+    sources = expand_scenes(scenes) if scenes else _recorded(bundle, options.direction)
+    products = product_paths(sources, options.out, options.direction)
+    for source, product in zip(sources, products, strict=True):
+        refuse_output(source, product, options.overwrite)
+    generator = bundle.generator(options.direction, how.device)
+    done: list[Path] = []
+    for source, product in zip(sources, products, strict=True):
+        try:
+            translate_scene_with(source, product, bundle, generator, how)
+        except GeoCycleGANError as error:
+            if len(sources) == 1:
+                raise
+            failed(error)
+            continue
+        done.append(product)
+        finished(product)
+    if len(done) < len(sources):
+        lost = len(sources) - len(done)
+        raise SceneError(f"{lost} of {len(sources)} scenes were not translated")
+    return done
+
+
+def _recorded(bundle: Bundle, direction: Direction) -> list[str]:
+    recorded = dict(bundle.training.get("scenes", {}))
+    sources = [str(path) for path in recorded.get(direction[0], [])]
+    if not sources:
+        raise OptionError(f"the model in {bundle.folder} records no scenes; name one")
+    return sources
+
+
+def product_paths(sources: Sequence[str], out: Path, direction: Direction) -> list[Path]:
+    """Name the product of each scene.
+
+    Raises:
+        OptionError: `out` does not fit the number of scenes, or two products would have one name.
+    """
+    is_folder = out.is_dir() or not out.suffix
+    if len(sources) == 1 and not is_folder:
+        if out.suffix.lower() not in (".tif", ".tiff"):
+            raise OptionError(f"--out {out}: products are GeoTIFFs; name it {out.stem}.tif")
+        return [out]
+    if not is_folder:
+        raise OptionError(
+            f"--out {out}: {len(sources)} scenes need a folder; name one, such as {out.stem}/"
+        )
+    products = [out / f"{Path(source).stem}_{direction}.tif" for source in sources]
+    if len(set(products)) < len(products):
+        raise OptionError(
+            "two of the scenes have one name, so their products would overwrite each other;"
+            " translate them into two folders"
+        )
+    return products
