@@ -12,6 +12,7 @@ import click
 
 from geocyclegan import __version__
 from geocyclegan.cli.options import Settings
+from geocyclegan.cli.parent import follow_stdin
 from geocyclegan.errors import GeoCycleGANError
 
 # A command is the attribute `command` of the module with its name; modules are imported on demand,
@@ -23,6 +24,7 @@ COMMANDS = {
     "info": "Show a scene, a chip folder or a model as a table.",
     "verify": "Find damage in chips, products and models.",
     "demo": "Run the whole chain on the sample scenes.",
+    "qgis": "Put the three verbs into QGIS's Processing toolbox.",
 }
 
 
@@ -121,4 +123,5 @@ def main() -> None:
     """Entry point of the `geocyclegan` script."""
     # So that a terminated command cleans up as an interrupted one does; `train` has its own way.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    follow_stdin()
     cli(prog_name="geocyclegan")
