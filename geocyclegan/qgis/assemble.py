@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import configparser
 import io
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,11 +25,11 @@ MARK = "# Put together from the plugin's modules by geocyclegan.qgis.assemble; e
 """A line of each generated script, by which it is known again."""
 
 # Modules of each script in the order of their needs; a script cannot import its siblings.
-_SHARED = ("choices", "options", "tables", "runner", "toolkit")
+_SHARED = ("options", "table_common", "runner", "toolkit")
 _SCRIPTS = {
-    "geocyclegan_chip": (*_SHARED, "chip"),
-    "geocyclegan_train": (*_SHARED, "train"),
-    "geocyclegan_translate": (*_SHARED, "display", "style", "translate"),
+    "geocyclegan_chip": (*_SHARED, "table_chip", "chip"),
+    "geocyclegan_train": (*_SHARED, "choices", "table_train", "train"),
+    "geocyclegan_translate": (*_SHARED, "table_translate", "display", "style", "translate"),
 }
 _PLACEHOLDER = "geocyclegan.example"
 _ADDRESSES = ("homepage", "repository", "tracker", "email")
@@ -59,6 +60,8 @@ def _script(modules: tuple[str, ...]) -> str:
     for module in modules:
         parts.append(f"\n# {'-' * 20} {module}.py\n")
         parts.append(_body(_source(module)))
+    # Scripts share their provider with everything else that the user wrote.
+    parts[-1] = re.sub(r'(?m)^    GROUP = ".*"$', '    GROUP = "GeoCycleGAN"', parts[-1])
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
@@ -82,12 +85,12 @@ def _body(source: str) -> str:
 
 def choices_text() -> str:
     """Return `choices.py` with the names that the toolkit's registries know."""
-    from geocyclegan.methods.registry import METHODS
-    from geocyclegan.models.registry import GENERATORS
+    from geocyclegan.methods.registry import methods
+    from geocyclegan.models.registry import generators
 
     head = _source("choices").partition("METHODS = ")[0]
     lines = []
-    for name, known in (("METHODS", METHODS), ("GENERATORS", GENERATORS)):
+    for name, known in (("METHODS", methods.names()), ("GENERATORS", generators.names())):
         words = ", ".join(f'"{word}"' for word in known)
         line = f"{name} = ({words}{',' * (len(known) == 1)})"
         if len(line) > 100:

@@ -13,7 +13,7 @@ from qgis.core import (
 )
 
 from .options import Option, arguments
-from .tables import CHIP
+from .table_chip import CHIP
 from .toolkit import ToolkitMixin
 
 
@@ -91,21 +91,21 @@ def chip_commands(values: Mapping[str, Any], folder: str) -> list[list[str]]:
     if values.get("PAIR"):
         for name, what in (("MASK_B", "Masks"), ("LABELS_B", "Labels")):
             if values.get(name):
-                raise ValueError(f"{what} of domain B: pairs take those of domain A; leave it empty")
+                raise ValueError(f"{what} of domain B: pairs have those of A; leave this empty")
         other = [
             *(f"--pair={scene}" for scene in values["SCENES_B"]),
             *(f"--pair-bands={values['BANDS_B']}" for _ in [0] if values.get("BANDS_B")),
             *(f"--pair-scale={values['SCALE_B']}" for _ in [0] if values.get("SCALE_B")),
         ]
-        mine = _of_domain("A", values)
+        mine = _domain_arguments("A", values)
         return [["chip", "--domain=a", *shared, *mine, *other, "--", *values["SCENES_A"]]]
     return [
-        ["chip", f"--domain={d.lower()}", *shared, *_of_domain(d, values), "--", *scenes]
+        ["chip", f"--domain={d.lower()}", *shared, *_domain_arguments(d, values), "--", *scenes]
         for d in "AB"
         if (scenes := values.get(f"SCENES_{d}"))
     ]
 
 
-def _of_domain(domain: str, values: Mapping[str, Any]) -> list[str]:
+def _domain_arguments(domain: str, values: Mapping[str, Any]) -> list[str]:
     chosen: tuple[Option, ...] = tuple(o for o in CHIP if o.name.endswith(f"_{domain}"))
     return arguments(chosen, values)

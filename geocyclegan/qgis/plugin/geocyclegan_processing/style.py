@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from qgis.core import (
     Qgis,
@@ -52,7 +52,7 @@ class StyleProduct(QgsProcessingLayerPostProcessorInterface):
     """Styles a product when QGIS has loaded it."""
 
     # QGIS does not own post-processors; this keeps them until they have been called.
-    _alive: list[Any] = []
+    _alive: ClassVar[list[Any]] = []
 
     @classmethod
     def create(cls) -> StyleProduct:

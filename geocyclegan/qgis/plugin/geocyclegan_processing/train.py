@@ -10,7 +10,7 @@ from typing import Any
 from qgis.core import QgsProcessingAlgorithm, QgsProcessingParameterFolderDestination
 
 from .options import arguments
-from .tables import TRAIN
+from .table_train import TRAIN
 from .toolkit import ToolkitMixin
 
 

@@ -11,7 +11,7 @@ from qgis.core import QgsProcessingAlgorithm, QgsProcessingParameterRasterDestin
 
 from .options import arguments
 from .style import StyleProduct
-from .tables import TRANSLATE
+from .table_translate import TRANSLATE
 from .toolkit import ToolkitMixin
 
 
