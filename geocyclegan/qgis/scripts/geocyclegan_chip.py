@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 KINDS = (
     *("text", "integer", "number", "choice", "switch"),
@@ -19,8 +18,7 @@ KINDS = (
 )
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """A parameter of a dialog and the option of the command line that it becomes.
 
     Attributes:
@@ -140,9 +138,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 EXECUTABLE_VARIABLE = "GEOCYCLEGAN_EXECUTABLE"
 EXECUTABLE_SETTING = "GEOCYCLEGAN_EXECUTABLE"
@@ -174,8 +171,7 @@ class ToolkitError(Exception):
     """The toolkit was not found, or did not do what was asked; the text is for the user."""
 
 
-@dataclass(frozen=True)
-class ProgressLine:
+class ProgressLine(NamedTuple):
     """How far a stage of the work is.
 
     Attributes:
@@ -209,8 +205,7 @@ class ProgressLine:
         return f"{line}, about {self.eta_s / 3600:.1f} h left"
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """How a child process ended.
 
     Attributes:
@@ -555,7 +550,7 @@ class ToolkitMixin:
 
     def icon(self) -> QIcon:
         """Return the icon; a single script has none of its own."""
-        path = Path(globals().get("__file__", "")).with_name("icons") / f"{self.ICON}.svg"
+        path = Path(globals().get("__file__", "script")).with_name("icons") / f"{self.ICON}.svg"
         return QIcon(str(path)) if path.is_file() else super().icon()  # type: ignore[misc]
 
     def createInstance(self) -> Any:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Names in red, green, blue; the first triple that a product has is shown.
 _TRIPLES = (
@@ -19,8 +19,7 @@ _TRIPLES = (
 )
 
 
-@dataclass(frozen=True)
-class Display:
+class Display(NamedTuple):
     """How a raster is shown.
 
     Attributes:

@@ -2,14 +2,14 @@
 """What can be asked of the toolkit, as tables: one line for each parameter of a dialog.
 
 A table gives both the dialog (see toolkit.py) and the command line. Nothing here needs QGIS.
+Named tuples instead of dataclasses, which cannot be made in the way that QGIS imports scripts.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 KINDS = (
     *("text", "integer", "number", "choice", "switch"),
@@ -17,8 +17,7 @@ KINDS = (
 )
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """A parameter of a dialog and the option of the command line that it becomes.
 
     Attributes:

@@ -19,9 +19,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 EXECUTABLE_VARIABLE = "GEOCYCLEGAN_EXECUTABLE"
 EXECUTABLE_SETTING = "GEOCYCLEGAN_EXECUTABLE"
@@ -53,8 +52,7 @@ class ToolkitError(Exception):
     """The toolkit was not found, or did not do what was asked; the text is for the user."""
 
 
-@dataclass(frozen=True)
-class ProgressLine:
+class ProgressLine(NamedTuple):
     """How far a stage of the work is.
 
     Attributes:
@@ -88,8 +86,7 @@ class ProgressLine:
         return f"{line}, about {self.eta_s / 3600:.1f} h left"
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """How a child process ended.
 
     Attributes:

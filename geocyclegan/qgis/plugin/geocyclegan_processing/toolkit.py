@@ -136,7 +136,7 @@ class ToolkitMixin:
 
     def icon(self) -> QIcon:
         """Return the icon; a single script has none of its own."""
-        path = Path(globals().get("__file__", "")).with_name("icons") / f"{self.ICON}.svg"
+        path = Path(globals().get("__file__", "script")).with_name("icons") / f"{self.ICON}.svg"
         return QIcon(str(path)) if path.is_file() else super().icon()  # type: ignore[misc]
 
     def createInstance(self) -> Any:
