@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,21 +53,22 @@ class QGIS:
     def profile(self) -> Path:
         return self.home / "config" / "profiles" / "default"
 
-    def process(self, *args: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def process(self, *args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [self.program, *args],
-            env=self.environment | more,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
             stdin=subprocess.DEVNULL,
         )
 
-    def run(
-        self, algorithm: str, environment: dict[str, str] | None = None, **given: Any
-    ) -> Result:
+    def with_environment(self, more: dict[str, str]) -> QGIS:
+        return replace(self, environment=self.environment | more)
+
+    def run(self, algorithm: str, **given: Any) -> Result:
         words = [f"--{name}={value}" for name, value in given.items()]
-        done = self.process("--json", "run", algorithm, *words, **(environment or {}))
+        done = self.process("--json", "run", algorithm, *words)
         text = done.stdout
         try:
             outputs = json.loads(text[text.index("{") :])["results"]
@@ -75,14 +76,14 @@ class QGIS:
             outputs = {}
         return Result(done.returncode, text + done.stderr, outputs)
 
-    def python(self, code: str, *args: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def python(self, code: str, *args: str) -> subprocess.CompletedProcess[str]:
         """Run code in QGIS's own Python."""
         share = "/usr/share/qgis/python"
         folders = [share, f"{share}/plugins", str(self.profile / "python" / "plugins")]
         head = f"import sys; sys.path[:0] = {folders!r}\n"
         return subprocess.run(
             ["/usr/bin/python3", "-c", head + code, *args],
-            env=self.environment | more,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
