@@ -19,14 +19,14 @@ from geocyclegan import samples
 ROOT = Path(geocyclegan.__file__).parents[1]
 TIMEOUT_S = 180
 
-# Notes its process id where a test asks for it, so that the test can look for what is left of it.
+# Notes its process id and environment where a test asks for it.
 _COMMAND = f"""#!{sys.executable}
-import os, sys
+import json, os, sys
 sys.path.insert(0, {str(ROOT)!r})
 if __name__ == "__main__":
-    if "TEST_PID_FILE" in os.environ:
-        with open(os.environ["TEST_PID_FILE"], "w") as file:
-            file.write(str(os.getpid()))
+    if "TEST_NOTE" in os.environ:
+        with open(os.environ["TEST_NOTE"], "w") as file:
+            json.dump({{"pid": os.getpid(), "environment": dict(os.environ)}}, file)
     from geocyclegan.cli.main import main
     main()
 """

@@ -38,6 +38,10 @@ def is_empty(group: int, within_s: float = 40.0) -> bool:
     return False
 
 
+def pid_of(note: Path) -> int:
+    return int(json.loads(note.read_text())["pid"])
+
+
 def check_product(path: Path, bands: int = 3) -> None:
     with rasterio.open(SCENE) as scene, rasterio.open(path) as product:
         assert product.crs == scene.crs
@@ -114,13 +118,14 @@ def test_translate_scene_with_qgis_variables_leaked(qgis: QGIS, run: Path, tmp_p
         "GDAL_DATA": "/usr/share/gdal",
         "PYTHONPATH": "/usr/lib/python3/dist-packages",
     }
-    product = tmp_path / "ö" / "translated scene.tif"
-    done = qgis.with_environment(leaked).run(
+    product, note = tmp_path / "ö" / "translated scene.tif", tmp_path / "note"
+    done = qgis.with_environment(leaked | {"TEST_NOTE": str(note)}).run(
         "geocyclegan:translatescene", SCENE=SCENE, MODEL=run, OUT=product, TILE=128
     )
     assert done.code == 0, done.output
     assert Path(done.outputs["OUT"]) == product
     check_product(product)
+    assert not set(leaked) & set(json.loads(note.read_text())["environment"])
 
 
 def test_a_missing_command_is_told(qgis: QGIS, run: Path, tmp_path: Path) -> None:
@@ -198,22 +203,22 @@ print('canceled', feedback.isCanceled(), results, feedback.textLog())
 def test_cancel_leaves_no_orphan_and_no_partial_file(
     qgis: QGIS, toolkit: Path, run: Path, tmp_path: Path
 ) -> None:
-    pid_file, out = tmp_path / "pid", tmp_path / "out" / "translated.tif"
-    more = {"GEOCYCLEGAN_EXECUTABLE": str(toolkit), "TEST_PID_FILE": str(pid_file)}
+    note, out = tmp_path / "note", tmp_path / "out" / "translated.tif"
+    more = {"GEOCYCLEGAN_EXECUTABLE": str(toolkit), "TEST_NOTE": str(note)}
     done = qgis.with_environment(more).python(_CANCEL, str(SCENE), str(run), str(out))
     assert "canceled True {}" in done.stdout, done.stdout + done.stderr
     assert "geocyclegan infer was stopped" in done.stdout
-    assert is_empty(int(pid_file.read_text()), within_s=1)
+    assert is_empty(pid_of(note), within_s=1)
     assert not list(out.parent.glob("*tif*"))
     assert not list(out.parent.glob(".*tif*"))
 
 
 def test_the_toolkit_does_not_outlive_qgis(qgis: QGIS, chips: Path, tmp_path: Path) -> None:
-    pid_file, runs = tmp_path / "pid", tmp_path / "runs"
+    note, runs = tmp_path / "note", tmp_path / "runs"
     words = [f"--CHIPS={chips}", "--STEPS=100000", "--GENERATOR=resnet6", "--WIDTH=4"]
     program = subprocess.Popen(
         [qgis.program, "run", "geocyclegan:traintranslationmodel", *words, f"--OUT={runs / 'x'}"],
-        env=qgis.environment | {"TEST_PID_FILE": str(pid_file)},
+        env=qgis.environment | {"TEST_NOTE": str(note)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -221,10 +226,10 @@ def test_the_toolkit_does_not_outlive_qgis(qgis: QGIS, chips: Path, tmp_path: Pa
     while not (runs / "x" / "config.yaml").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert (runs / "x" / "config.yaml").exists()
-    assert not is_empty(int(pid_file.read_text()), within_s=0.5)
+    assert not is_empty(pid_of(note), within_s=0.5)
     os.kill(program.pid, signal.SIGKILL)
     program.wait()
-    assert is_empty(int(pid_file.read_text()))
+    assert is_empty(pid_of(note))
     assert not list(runs.rglob("*.part*"))
 
 
