@@ -174,6 +174,28 @@ def test_what_cannot_be_is_refused(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "Choose scenes of domain A, of domain B, or of both."),
+        ({"SCENES_A": "nowhere.tif"}, "SCENES_A"),
+        ({"SCENES_A": SCENE, "AOI": "nowhere.gpkg"}, "nowhere.gpkg not found"),
+        ({"SCENES_A": SCENE, "PAIR": "true"}, "not 1 and 0"),
+        (
+            {"SCENES_A": SCENE, "SCENES_B": SCENE, "PAIR": "true", "LABELS_B": SCENE},
+            "Labels of domain B: pairs have those of A",
+        ),
+    ],
+)
+def test_chips_of_nothing_are_refused(
+    qgis: QGIS, tmp_path: Path, given: dict[str, object], told: str
+) -> None:
+    done = qgis.run("geocyclegan:chipscenes", OUT=tmp_path / "chips", **given)
+    assert done.code != 0
+    assert told in done.output
+    assert not (tmp_path / "chips").exists()
+
+
 # Cancels as soon as the first tile is done, in QGIS's own Python.
 _CANCEL = """
 from qgis.core import *

@@ -150,7 +150,7 @@ def test_any_other_line_is_no_progress(line: str) -> None:
     ],
 )
 def test_progress_in_words(eta: float | None, text: str) -> None:
-    assert ProgressLine("train", 1, 4, "steps", eta).text() == text
+    assert ProgressLine("train", 1, 4, "step", eta).text() == text
 
 
 def test_lines_and_progress_arrive_apart() -> None:

@@ -195,7 +195,9 @@ class ProgressLine(NamedTuple):
 
     def text(self) -> str:
         """Return a line for people, such as `train: 40 of 200 steps, about 3 min left`."""
-        line = f"{self.stage}: {self.done} of {self.total} {self.unit}".rstrip()
+        # Units come in the singular; "it" is none.
+        units = f" {self.unit}s" if self.unit and self.unit != "it" else ""
+        line = f"{self.stage}: {self.done} of {self.total}{units}"
         if self.eta_s is None or self.done >= self.total:
             return line
         if self.eta_s < 90:
@@ -456,7 +458,8 @@ _TEXT_EVERY_S = 10.0
 
 def make_parameter(option: Option) -> QgsProcessingParameterDefinition:
     """Return the parameter of a line of a table."""
-    name, label, default, optional = option.name, option.label, option.default, not option.needed
+    name, label, default = option.name, option.label, option.default
+    optional = not option.needed and default is None
     parameter: QgsProcessingParameterDefinition
     if option.kind == "text":
         parameter = QgsProcessingParameterString(name, label, default, False, optional)
@@ -546,7 +549,8 @@ class ToolkitMixin:
 
     def shortHelpString(self) -> str:
         """Return the help beside the parameters."""
-        return self.HELP
+        # QGIS begins a new line where the text does.
+        return " ".join(self.HELP.split())
 
     def icon(self) -> QIcon:
         """Return the icon; a single script has none of its own."""
@@ -575,7 +579,7 @@ class ToolkitMixin:
     def _value(self, option: Option, parameters: Any, context: Any, feedback: Any) -> Any:
         given: Any = self
         name = option.name
-        if parameters.get(name) is None and option.default is None:
+        if parameters.get(name) in (None, "") and option.default is None:
             return None
         if option.kind == "integer":
             return given.parameterAsInt(parameters, name, context)
@@ -592,8 +596,12 @@ class ToolkitMixin:
             return raster_source(layer)
         if option.kind == "rasters":
             layers = given.parameterAsLayerList(parameters, name, context)
+            if not layers:
+                raise QgsProcessingException(given.invalidRasterError(parameters, name))
             return [raster_source(layer) for layer in layers]
         if option.kind == "vector":
+            if given.parameterAsSource(parameters, name, context) is None:
+                raise QgsProcessingException(given.invalidSourceError(parameters, name))
             # Selected features, memory layers and layers of a database go to a temporary file.
             return given.parameterAsCompatibleSourceLayerPath(
                 parameters, name, context, ["gpkg", "shp", "geojson"], "gpkg", feedback
@@ -932,10 +940,13 @@ colours, stretched to the 2nd to 98th percentile; 8-bit colours are shown as the
 
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
         """Refuse what cannot be before anything runs."""
+        fits, message = super().checkParameterValues(parameters, context)
+        if not fits:
+            return fits, message
         product = Path(self.parameterAsOutputLayer(parameters, "OUT", context))
         if product.suffix.lower() not in (".tif", ".tiff"):
             return False, f"Translated scene: products are GeoTIFFs; name it {product.stem}.tif."
-        return super().checkParameterValues(parameters, context)
+        return True, ""
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run `geocyclegan infer`."""

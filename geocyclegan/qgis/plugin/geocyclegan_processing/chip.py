@@ -54,6 +54,9 @@ footprint.</p>
 
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
         """Refuse what cannot be before anything runs."""
+        fits, message = super().checkParameterValues(parameters, context)
+        if not fits:
+            return fits, message
         counts = [
             len(self.parameterAsLayerList(parameters, f"SCENES_{domain}", context))
             for domain in "AB"
@@ -65,7 +68,7 @@ footprint.</p>
                 f"Pairs need as many scenes of domain A as of domain B, not {counts[0]} and"
                 f" {counts[1]}."
             )
-        return super().checkParameterValues(parameters, context)
+        return True, ""
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run `geocyclegan chip` for each domain."""

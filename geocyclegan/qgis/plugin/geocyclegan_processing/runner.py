@@ -76,7 +76,9 @@ class ProgressLine(NamedTuple):
 
     def text(self) -> str:
         """Return a line for people, such as `train: 40 of 200 steps, about 3 min left`."""
-        line = f"{self.stage}: {self.done} of {self.total} {self.unit}".rstrip()
+        # Units come in the singular; "it" is none.
+        units = f" {self.unit}s" if self.unit and self.unit != "it" else ""
+        line = f"{self.stage}: {self.done} of {self.total}{units}"
         if self.eta_s is None or self.done >= self.total:
             return line
         if self.eta_s < 90:

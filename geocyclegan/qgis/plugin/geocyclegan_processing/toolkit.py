@@ -42,7 +42,8 @@ _TEXT_EVERY_S = 10.0
 
 def make_parameter(option: Option) -> QgsProcessingParameterDefinition:
     """Return the parameter of a line of a table."""
-    name, label, default, optional = option.name, option.label, option.default, not option.needed
+    name, label, default = option.name, option.label, option.default
+    optional = not option.needed and default is None
     parameter: QgsProcessingParameterDefinition
     if option.kind == "text":
         parameter = QgsProcessingParameterString(name, label, default, False, optional)
@@ -132,7 +133,8 @@ class ToolkitMixin:
 
     def shortHelpString(self) -> str:
         """Return the help beside the parameters."""
-        return self.HELP
+        # QGIS begins a new line where the text does.
+        return " ".join(self.HELP.split())
 
     def icon(self) -> QIcon:
         """Return the icon; a single script has none of its own."""
@@ -161,7 +163,7 @@ class ToolkitMixin:
     def _value(self, option: Option, parameters: Any, context: Any, feedback: Any) -> Any:
         given: Any = self
         name = option.name
-        if parameters.get(name) is None and option.default is None:
+        if parameters.get(name) in (None, "") and option.default is None:
             return None
         if option.kind == "integer":
             return given.parameterAsInt(parameters, name, context)
@@ -178,8 +180,12 @@ class ToolkitMixin:
             return raster_source(layer)
         if option.kind == "rasters":
             layers = given.parameterAsLayerList(parameters, name, context)
+            if not layers:
+                raise QgsProcessingException(given.invalidRasterError(parameters, name))
             return [raster_source(layer) for layer in layers]
         if option.kind == "vector":
+            if given.parameterAsSource(parameters, name, context) is None:
+                raise QgsProcessingException(given.invalidSourceError(parameters, name))
             # Selected features, memory layers and layers of a database go to a temporary file.
             return given.parameterAsCompatibleSourceLayerPath(
                 parameters, name, context, ["gpkg", "shp", "geojson"], "gpkg", feedback

@@ -49,10 +49,13 @@ colours, stretched to the 2nd to 98th percentile; 8-bit colours are shown as the
 
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
         """Refuse what cannot be before anything runs."""
+        fits, message = super().checkParameterValues(parameters, context)
+        if not fits:
+            return fits, message
         product = Path(self.parameterAsOutputLayer(parameters, "OUT", context))
         if product.suffix.lower() not in (".tif", ".tiff"):
             return False, f"Translated scene: products are GeoTIFFs; name it {product.stem}.tif."
-        return super().checkParameterValues(parameters, context)
+        return True, ""
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run `geocyclegan infer`."""
