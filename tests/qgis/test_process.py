@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,22 @@ MODEL = Path(__file__).parents[2] / "examples" / "qgis" / "chip_train_translate.
 def is_empty(group: int, within_s: float = 40.0) -> bool:
     """Say whether nothing of a process group is left."""
     deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        done = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True)
-        rows = [line.split() for line in done.stdout.splitlines()]
-        if not any(int(row[0]) == group and not row[1].startswith("Z") for row in rows):
+    while True:
+        if group not in _living_groups():
             return True
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.1)
-    return False
+
+
+def _living_groups() -> set[int]:
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+            if state != "Z":
+                found.add(int(group))
+    return found
 
 
 def pid_of(note: Path) -> int:
