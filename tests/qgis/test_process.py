@@ -306,6 +306,31 @@ def make_bytes(tmp_path: Path) -> Path:
     return path
 
 
+_SETTING = """
+from qgis.core import *
+app = QgsApplication([], False, sys.argv[1]); app.initQgis()
+QgsSettings().setValue('Processing/Configuration/GEOCYCLEGAN_EXECUTABLE', '/saved/command')
+from processing.core.ProcessingConfig import ProcessingConfig
+from geocyclegan_processing import classFactory, toolkit
+plugin = classFactory(None)
+plugin.initGui()
+registry = QgsApplication.processingRegistry()
+print([each.name() for each in registry.providerById('geocyclegan').algorithms()])
+print(ProcessingConfig.getSetting('GEOCYCLEGAN_EXECUTABLE'), toolkit.saved_executable())
+plugin.unload()
+print(registry.providerById('geocyclegan'))
+"""
+
+
+def test_the_plugin_comes_and_goes_with_its_setting(qgis: QGIS, tmp_path: Path) -> None:
+    done = qgis.python(_SETTING, str(tmp_path))
+    assert done.stdout.splitlines() == [
+        "['chipscenes', 'traintranslationmodel', 'translatescene']",
+        "/saved/command /saved/command",
+        "None",
+    ], done.stderr
+
+
 def test_scripts_need_nothing_beside_them(qgis: QGIS, run: Path, tmp_path: Path) -> None:
     folder = qgis.profile / "processing" / "scripts"
     folder.mkdir(parents=True, exist_ok=True)

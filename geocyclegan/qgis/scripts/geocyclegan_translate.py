@@ -448,6 +448,7 @@ from qgis.core import (
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
+    QgsProcessingUtils,
     QgsSettings,
 )
 from qgis.PyQt.QtGui import QIcon
@@ -648,6 +649,15 @@ class ToolkitMixin:
         except (ToolkitError, ValueError) as error:
             raise QgsProcessingException(str(error)) from None
         return True
+
+
+def warn_if_temporary(folder: str, feedback: QgsProcessingFeedback) -> None:
+    """Say that work of hours goes where QGIS removes it; the dialog's default is such a folder."""
+    if Path(QgsProcessingUtils.tempFolder()).resolve() in Path(folder).resolve().parents:
+        feedback.pushWarning(
+            f"{folder} is a temporary folder, which goes when QGIS is closed; choose another one to"
+            " keep the result"
+        )
 
 
 class _Report:

@@ -14,7 +14,7 @@ from qgis.core import (
 
 from .options import Option, arguments
 from .table_chip import CHIP
-from .toolkit import ToolkitMixin
+from .toolkit import ToolkitMixin, warn_if_temporary
 
 
 class ChipScenes(ToolkitMixin, QgsProcessingAlgorithm):
@@ -74,6 +74,7 @@ footprint.</p>
         """Run `geocyclegan chip` for each domain."""
         values = self.values(parameters, context, feedback)
         folder = self.parameterAsString(parameters, "OUT", context)
+        warn_if_temporary(folder, feedback)
         try:
             commands = chip_commands(values, folder)
         except ValueError as error:

@@ -40,6 +40,10 @@ class GeoCycleGANProvider(QgsProcessingProvider):
         """Return the path of the icon."""
         return str(ICONS / "geocyclegan.svg")
 
+    def supportedOutputRasterLayerExtensions(self) -> list[str]:
+        """Return the suffixes of products, whatever the user's default for rasters is."""
+        return ["tif", "tiff"]
+
     def load(self) -> bool:
         """Add the setting and the algorithms."""
         ProcessingConfig.settingIcons[self.name()] = self.icon()

@@ -11,7 +11,7 @@ from qgis.core import QgsProcessingAlgorithm, QgsProcessingParameterFolderDestin
 
 from .options import arguments
 from .table_train import TRAIN
-from .toolkit import ToolkitMixin
+from .toolkit import ToolkitMixin, warn_if_temporary
 
 
 class TrainTranslationModel(ToolkitMixin, QgsProcessingAlgorithm):
@@ -50,6 +50,7 @@ truth where you have some.</p>
         """Run `geocyclegan train`."""
         values = self.values(parameters, context, feedback)
         folder = self.parameterAsString(parameters, "OUT", context)
+        warn_if_temporary(folder, feedback)
         if not self.run_toolkit([train_command(values, folder)], values, feedback):
             return {}
         return {"OUT": folder}
