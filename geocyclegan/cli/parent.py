@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import select
 import signal
 import threading
 import time
@@ -32,6 +33,7 @@ def _watch() -> None:
             pass
     except OSError:
         pass
+    _silence_broken_outputs()
     if os.name == "posix":
         # A real signal also wakes a main thread that waits.
         os.kill(os.getpid(), signal.SIGTERM)
@@ -41,3 +43,16 @@ def _watch() -> None:
     if os.name == "posix" and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(128 + signal.SIGTERM)
+
+
+def _silence_broken_outputs() -> None:
+    """Send to nowhere what nobody reads any more, so that saving does not fail on a message."""
+    if os.name != "posix":
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        ask = select.poll()
+        ask.register(number, 0)
+        # A program that dies closes its ends of the pipes one after the other.
+        if any(event & (select.POLLERR | select.POLLNVAL) for _, event in ask.poll(100)):
+            os.dup2(nowhere, number)

@@ -50,3 +50,37 @@ def test_it_does_not_matter_otherwise() -> None:
 def test_a_command_that_ends_by_itself_does_not_wait_for_its_input() -> None:
     with start(0.1, GEOCYCLEGAN_EXIT_WITH_STDIN="1") as child:
         assert child.wait(30) == 0
+
+
+_TALKER = (
+    "import pathlib, signal, sys, time\n"
+    "from geocyclegan.cli import main\n"
+    "def work(**_):\n"
+    "    print('ready', flush=True)\n"
+    "    try: time.sleep(60)\n"
+    "    finally:\n"
+    "        print('saving', flush=True); print('saving', file=sys.stderr, flush=True)\n"
+    "        pathlib.Path(sys.argv[1]).touch()\n"
+    "main.cli = work\n"
+    "main.main()"
+)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_messages_that_nobody_reads_do_not_keep_it_from_saving(tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    child = subprocess.Popen(
+        [sys.executable, "-c", _TALKER, str(saved)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "GEOCYCLEGAN_EXIT_WITH_STDIN": "1"},
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
+    assert child.stdout.readline() == b"ready\n"
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        pipe.close()
+    assert child.wait(15) == 143
+    assert saved.exists()

@@ -263,6 +263,7 @@ def test_the_toolkit_does_not_outlive_qgis(qgis: QGIS, chips: Path, tmp_path: Pa
     program.wait()
     assert is_empty(pid_of(note))
     assert not list(runs.rglob("*.part*"))
+    assert list((runs / "x" / "checkpoints").iterdir()), "it was not asked to stop, it broke"
 
 
 _STYLE = """
