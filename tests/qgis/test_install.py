@@ -150,6 +150,19 @@ def test_wrong_places_are_told(profile: Path, command: Path, tmp_path: Path) -> 
     assert "no such command" in result.output
 
 
+def test_the_command_of_this_environment_is_recorded(
+    command: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = command.with_name("python")
+    python.symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert profiles.find_command(None) == command
+    command.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NotFoundError, match="--executable"):
+        profiles.find_command(None)
+
+
 @pytest.mark.parametrize(
     ("platform", "environment", "place"),
     [

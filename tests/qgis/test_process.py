@@ -254,16 +254,22 @@ def test_the_toolkit_does_not_outlive_qgis(qgis: QGIS, chips: Path, tmp_path: Pa
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 90
-    while not (runs / "x" / "config.yaml").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert (runs / "x" / "config.yaml").exists()
-    assert not is_empty(pid_of(note), within_s=0.5)
-    os.kill(program.pid, signal.SIGKILL)
-    program.wait()
-    assert is_empty(pid_of(note))
-    assert not list(runs.rglob("*.part*"))
-    assert list((runs / "x" / "checkpoints").iterdir()), "it was not asked to stop, it broke"
+    try:
+        deadline = time.monotonic() + 90
+        while not (runs / "x" / "config.yaml").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert (runs / "x" / "config.yaml").exists()
+        assert not is_empty(pid_of(note), within_s=0.5)
+        os.kill(program.pid, signal.SIGKILL)
+        program.wait()
+        assert is_empty(pid_of(note))
+        assert not list(runs.rglob("*.part*"))
+        assert list((runs / "x" / "checkpoints").iterdir()), "it was not asked to stop, it broke"
+    finally:
+        program.kill()
+        program.wait()
+        with suppress(OSError):
+            os.killpg(pid_of(note), signal.SIGKILL)
 
 
 _STYLE = """
