@@ -356,6 +356,29 @@ def test_scripts_need_nothing_beside_them(qgis: QGIS, run: Path, tmp_path: Path)
             (folder / name).unlink()
 
 
+_MODEL = """
+from qgis.core import *
+QgsApplication.setPrefixPath('/usr', True)
+app = QgsApplication([], False); app.initQgis()
+from geocyclegan_processing import classFactory
+plugin = classFactory(None)  # QGIS keeps it, too
+plugin.initGui()
+model = QgsProcessingModelAlgorithm()
+print(model.fromFile(sys.argv[1]), model.validate())
+for name in sorted(model.childAlgorithms()): print(name, model.validateChildAlgorithm(name))
+"""
+
+
+def test_the_example_model_is_sound(qgis: QGIS) -> None:
+    done = qgis.python(_MODEL, str(MODEL))
+    assert done.stdout.splitlines() == [
+        "True (True, [])",
+        "chip (True, [])",
+        "train (True, [])",
+        "translate (True, [])",
+    ], done.stderr
+
+
 def test_the_example_model_runs(qgis: QGIS, tmp_path: Path) -> None:
     done = qgis.run(
         str(MODEL),

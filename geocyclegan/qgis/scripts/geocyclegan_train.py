@@ -460,7 +460,9 @@ _TEXT_EVERY_S = 10.0
 def make_parameter(option: Option) -> QgsProcessingParameterDefinition:
     """Return the parameter of a line of a table."""
     name, label, default = option.name, option.label, option.default
-    optional = not option.needed and default is None
+    # What is not optional has to be set in each model, even if it has a default: so are advanced
+    # parameters, lest a new one makes the users' models invalid.
+    optional = not option.needed and (default is None or option.advanced)
     parameter: QgsProcessingParameterDefinition
     if option.kind == "text":
         parameter = QgsProcessingParameterString(name, label, default, False, optional)
