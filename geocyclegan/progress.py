@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -93,7 +94,9 @@ class Progress:
         }
         if fresh > 0:
             line["eta_s"] = round(elapsed / fresh * (self._total - self._done), 2)
-        print(json.dumps(line | self._fields), file=sys.stderr, flush=True)
+        # Whoever read it may be gone; that is no reason to lose the work.
+        with suppress(BrokenPipeError):
+            print(json.dumps(line | self._fields), file=sys.stderr, flush=True)
 
     def __exit__(
         self,

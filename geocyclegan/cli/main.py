@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from geocyclegan.cli.options import Settings
+from geocyclegan.cli.parent import follow_stdin
 from geocyclegan.cli.version import show_version
 from geocyclegan.errors import GeoCycleGANError
 
@@ -24,6 +25,7 @@ COMMANDS = {
     "export": "Write a model as ONNX, torch program or STAC item.",
     "verify": "Find damage in chips, products and models.",
     "demo": "Run the whole chain on the sample scenes.",
+    "qgis": "Put the three verbs into QGIS's Processing toolbox.",
 }
 
 
@@ -135,4 +137,5 @@ def main() -> None:
     """Entry point of the `geocyclegan` script."""
     # So that a terminated command cleans up as an interrupted one does; `train` has its own way.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    follow_stdin()
     cli(prog_name="geocyclegan")

@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Names that the toolkit knows; written by `python -m geocyclegan.qgis.assemble`."""
+
+METHODS = ("cyclegan",)
+GENERATORS = ("resnet9", "resnet6", "unet256", "unet128")
