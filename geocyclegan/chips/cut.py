@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geocyclegan.chips.chipfile import ChipStyle, chip_env, encode_chip, save_chip
+from geocyclegan.chips.chipfile import (
+    DEFAULT_CODEC,
+    ChipEncoder,
+    ChipStyle,
+    Codec,
+    chip_env,
+    save_chip,
+)
 from geocyclegan.chips.choose import ROUNDING, CutChip, Outcome, Plan, PlannedChip
 from geocyclegan.chips.parts import Part, divide
 from geocyclegan.chips.source import open_classes
@@ -47,12 +54,14 @@ class CutOptions:
         min_valid: least share of valid pixels.
         min_std: least standard deviation of some band.
         content: hash pixels, to find duplicates or to know them again.
+        codec: how chips are compressed.
     """
 
     folder: Path | None
     min_valid: float
     min_std: float
     content: bool
+    codec: Codec = DEFAULT_CODEC
 
 
 @dataclass(frozen=True)
@@ -128,10 +137,10 @@ def _cut(task: _Task) -> tuple[Statistics, list[Outcome]]:
         labels = None
         if scene.labels is not None and task.options.folder is not None:
             labels = stack.enter_context(open_classes(scene.labels, scene.grid))
-        style = ChipStyle.of(source.bands, source.dtype)
+        encoder = ChipEncoder(ChipStyle.of(source.bands, source.dtype), task.options.codec)
         stack.enter_context(chip_env())
         outcomes = [
-            _window(task, chip, *_crop(pixels, valid, chip.window, part.read), style, labels)
+            _window(task, chip, *_crop(pixels, valid, chip.window, part.read), encoder, labels)
             for chip in task.chips
         ]
     rows, cols = part.core.slices_in(part.read)
@@ -157,7 +166,7 @@ def _window(
     chip: PlannedChip,
     pixels: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_],
-    style: ChipStyle,
+    encoder: ChipEncoder,
     labels: AlignedScene | None,
 ) -> Outcome:
     """Look at a window, and write it if it passes."""
@@ -173,14 +182,13 @@ def _window(
             return "flat"
     if chip.split is None:
         return "straddling"
-    # A copy: neighbours overlap, and invalid pixels are written over.
-    pixels = np.array(pixels)
     if not whole:
-        pixels[:, ~valid] = 0 if style.nodata is None else style.nodata
+        pixels = np.array(pixels)  # neighbours overlap, and invalid pixels are written over
+        pixels[:, ~valid] = encoder.filler
     content = content_hash(pixels, valid) if options.content else ""
     if options.folder is None:
         return CutChip(chip, share, "", content, "")
-    data = encode_chip(grid.window(chip.window), pixels, valid, style)
+    data = encoder.encode(grid.window(chip.window), pixels, valid)
     digest = save_chip(options.folder / chip.path, data)
     label_digest = ""
     if labels is not None:
@@ -211,7 +219,7 @@ def label_path(chip: str) -> str:
 
 def _write_label(path: Path, chip: PlannedChip, grid: Any, labels: AlignedScene) -> str:
     codes, there = labels.read(chip.window)
-    style = ChipStyle.of(labels.bands, labels.dtype)
+    encoder = ChipEncoder(ChipStyle.of(labels.bands, labels.dtype))
     if not there.all():
-        codes[:, ~there] = 0 if style.nodata is None else style.nodata
-    return save_chip(path, encode_chip(grid.window(chip.window), codes, there, style))
+        codes[:, ~there] = encoder.filler
+    return save_chip(path, encoder.encode(grid.window(chip.window), codes, there))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from geocyclegan.chips.chipfile import DEFAULT_CODEC, Codec
 from geocyclegan.chips.geometry import (
     EDGES,
     LARGEST_CHIP,
@@ -52,6 +53,7 @@ class ChipOptions:
             stored units.
         drop_duplicates: leave chips out whose pixels an earlier chip of the domain has.
         labels: rasters to cut alongside: one for all scenes, or one for each.
+        compress: how chip files are compressed.
         virtual: write no chips, only the list of them; they are read from the scenes.
         val: share of the chips to set aside for validation, 0 for none.
         workers: processes; None chooses by the size of the job.
@@ -80,6 +82,7 @@ class ChipOptions:
     min_std: float = 0.0
     drop_duplicates: bool = False
     labels: tuple[str, ...] = ()
+    compress: Codec = DEFAULT_CODEC
     virtual: bool = False
     val: float = 0.1
     workers: int | None = None
@@ -107,6 +110,7 @@ class ChipOptions:
                 "--virtual with --labels: a virtual set has no chips to put labels beside; leave"
                 " one of them out"
             )
+        self.compress.check()
         for name, file in (("aoi", self.aoi), ("exclude", self.exclude)):
             if file is not None and not file.exists():
                 raise NotFoundError(f"--{name} {file}: no such file")

@@ -31,7 +31,7 @@ from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.survey import SceneFacts, open_pairs, open_scenes, warn_of_gsd
 from geocyclegan.chips.workers import choose_workers
 from geocyclegan.errors import ChipsError, NotFoundError, OptionError
-from geocyclegan.files import output_lock
+from geocyclegan.files import flushing, output_lock
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.sources import expand_scenes
@@ -237,9 +237,12 @@ def _cut(facts: Sequence[SceneFacts], options: ChipOptions, geometry: Geometry) 
         options.min_valid,
         options.min_std,
         content=options.virtual or options.drop_duplicates,
+        codec=options.compress,
     )
     step = geometry.size if geometry.random is not None else geometry.step
-    return _Job(facts, options, old, kept, plans, cut_scenes(plans, step, how, workers))
+    with flushing(cutting):
+        found = cut_scenes(plans, step, how, workers)
+    return _Job(facts, options, old, kept, plans, found)
 
 
 def _refuse_contradiction(

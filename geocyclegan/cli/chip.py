@@ -229,6 +229,14 @@ _selection_options = _grouped(
     " scenes, or repeated for each in order.",
 )
 @click.option(
+    "--compress",
+    default="zstd",
+    show_default=True,
+    metavar="CODEC",
+    help="Compression of chips: zstd, deflate, lerc (lossless), lerc:MAX_ERROR in stored units, or"
+    " none.",
+)
+@click.option(
     "--virtual",
     is_flag=True,
     help="Write no chips, only their list; training reads them from the scenes.",
@@ -243,6 +251,7 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
     SCENE is a file, a glob pattern, a folder of rasters, a URL or a sub-dataset. Chipping a scene
     again refreshes its chips; further scenes are added to the domain.
     """
+    from geocyclegan.chips.chipfile import Codec
     from geocyclegan.chips.options import ChipOptions
     from geocyclegan.chips.tiler import chip_pairs, chip_scenes
     from geocyclegan.errors import OptionError
@@ -251,6 +260,7 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
     partners = given.pop("pair")
     pair_bands, pair_scale = given.pop("pair_bands"), given.pop("pair_scale")
     given["scale"] = ScaleSpec.parse(given["scale"])
+    given["compress"] = Codec.parse(given["compress"])
     options = ChipOptions(**given)
     if partners:
         other = replace(
