@@ -208,10 +208,9 @@ def main() -> None:
             writer = csv.writer(file)
             writer.writerow(["file", "command", "expected", "verdict", "seconds", "MiB", "line"])
             for f in found:
-                writer.writerow(
-                    [f.file, f.command, expected.get(f.file, ""), f.verdict]
-                    + [f"{f.seconds:.2f}", f"{f.mebibytes:.0f}", f.line]
-                )
+                figures = f"{f.seconds:.2f}", f"{f.mebibytes:.0f}"
+                wanted = expected.get(f.file, "")
+                writer.writerow([f.file, f.command, wanted, f.verdict, *figures, f.line])
     sys.exit(any(f.verdict in FAULTS for f in found))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -16,7 +16,8 @@ from geocyclegan.chips.aoi import Aoi, cover_shares
 from geocyclegan.chips.geometry import Geometry, Windows, lay_windows
 from geocyclegan.chips.manifest import DomainName, Split
 from geocyclegan.chips.options import ChipOptions
-from geocyclegan.chips.split import DROPPED, VAL
+from geocyclegan.chips.sides import whole_sides
+from geocyclegan.chips.split import DROPPED, TRAIN, VAL
 from geocyclegan.chips.survey import SceneFacts
 from geocyclegan.errors import ChipsError, OptionError
 from geocyclegan.raster.windows import Window
@@ -70,15 +71,26 @@ class Plan:
 
 
 def plan_scenes(
-    scenes: Sequence[SceneFacts], geometry: Geometry, options: ChipOptions
+    scenes: Sequence[SceneFacts],
+    geometry: Geometry,
+    options: ChipOptions,
+    *,
+    known: Collection[Split] = (),
 ) -> list[Plan]:
     """Lay windows over the scenes; scenes that the AOI does not touch are left out.
+
+    Args:
+        scenes: the scenes.
+        geometry: how windows are laid.
+        options: which of them are wanted.
+        known: splits that other scenes of the domain have chips in already.
 
     Raises:
         OptionError: polygons cannot be used, or the AOI touches no scene.
     """
     aoi = Aoi(options.aoi) if options.aoi else None
     exclude = Aoi(options.exclude, "--exclude") if options.exclude else None
+    sides = whole_sides(scenes, geometry, known=known)
     plans, outside = [], []
     for scene in scenes:
         area = aoi.in_pixels(scene.grid, scene.path) if aoi else None
@@ -86,7 +98,7 @@ def plan_scenes(
             outside.append(scene.path)
             continue
         out = exclude.in_pixels(scene.grid, scene.path) if exclude else None
-        plans.append(_plan(scene, geometry, options, area, out))
+        plans.append(_plan(scene, geometry, options, area, out, sides.get(scene.path)))
     if not plans:
         more = f" nor any of {len(outside) - 1} other scenes" if len(outside) > 1 else ""
         raise OptionError(
@@ -99,10 +111,19 @@ def plan_scenes(
 
 
 def _plan(
-    scene: SceneFacts, geometry: Geometry, options: ChipOptions, area: Any, exclude: Any
+    scene: SceneFacts,
+    geometry: Geometry,
+    options: ChipOptions,
+    area: Any,
+    exclude: Any,
+    side: Split | None,
 ) -> Plan:
     shape, size = scene.grid.shape, geometry.size
     windows = lay_windows(*shape, geometry)
+    if side is not None:
+        windows = replace(
+            windows, split=np.full_like(windows.split, VAL if side == "val" else TRAIN)
+        )
     cover = _shares(area, windows, size, shape) if area is not None else np.ones(len(windows))
     covered = (cover > 0.0) & (cover >= options.min_cover - ROUNDING)
     free = np.ones(len(windows), np.bool_)

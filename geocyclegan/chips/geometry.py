@@ -9,7 +9,7 @@ from typing import Literal, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
-from geocyclegan.chips.split import split_random, split_windows
+from geocyclegan.chips.split import block_count, split_random, split_windows
 from geocyclegan.errors import OptionError
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.windows import starts
@@ -164,6 +164,18 @@ def lay_windows(height: int, width: int, geometry: Geometry) -> Windows:
         np.asarray(down, np.int64), np.asarray(across, np.int64), indexing="ij"
     )
     return Windows(rows.ravel(), cols.ravel(), split.ravel())
+
+
+def is_divisible(height: int, width: int, geometry: Geometry) -> bool:
+    """Say whether a scene is large enough to hold ground of both training and validation."""
+    if geometry.random is not None:
+        down, across = (starts(side, geometry.size, geometry.size) for side in (height, width))
+    else:
+        down, across = (
+            edge_starts(side, geometry.size, geometry.step, geometry.edge)
+            for side in (height, width)
+        )
+    return block_count(down, across, geometry.size, geometry.val) > 1
 
 
 def edge_starts(length: int, size: int, step: int, edge: Edge) -> list[int]:

@@ -122,6 +122,12 @@ def _split_all(
     return min(splits, key=lambda split: _loss(split, val))
 
 
+def block_count(rows: Sequence[int], cols: Sequence[int], size: int, val: float) -> int:
+    """Return how many blocks a grid of windows is gathered in; one cannot be divided."""
+    down, across = _block_edges(rows, cols, size, val)
+    return len(down) * len(across)
+
+
 def _block_edges(
     rows: Sequence[int], cols: Sequence[int], size: int, val: float
 ) -> tuple[list[int], list[int]]:

@@ -229,7 +229,7 @@ def _cut(facts: Sequence[SceneFacts], options: ChipOptions, geometry: Geometry) 
         for row in read_rows(options.out)
         if row.domain == options.domain and row.scene not in named and not options.overwrite
     ]
-    plans = plan_scenes(facts, geometry, options)
+    plans = plan_scenes(facts, geometry, options, known={row.split for row in kept})
     workers = choose_workers(options.workers, sum(plan.scene.samples for plan in plans))
     cutting = begin(options)
     how = CutOptions(
