@@ -13,7 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from geocyclegan.chips.aoi import Aoi, cover_shares
-from geocyclegan.chips.geometry import Geometry, Windows, lay_windows
+from geocyclegan.chips.balance import balanced_windows
+from geocyclegan.chips.geometry import (
+    Geometry,
+    Windows,
+    blocks_of,
+    first_windows,
+    lay_windows,
+    split_turned,
+)
 from geocyclegan.chips.manifest import DomainName, Split
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.sides import whole_sides
@@ -119,7 +127,16 @@ def _plan(
     side: Split | None,
 ) -> Plan:
     shape, size = scene.grid.shape, geometry.size
-    windows = lay_windows(*shape, geometry)
+    base = scene.base or scene.grid
+    if scene.balance is not None:
+        windows = balanced_windows(scene.balance, options.balance_values, scene.grid, geometry)
+    else:
+        windows = lay_windows(*shape, geometry)
+    if scene.base is not None or scene.balance is not None:
+        blocks = blocks_of(*base.shape, geometry)
+        windows = split_turned(windows, size, scene.grid, base, blocks)
+    if scene.balance is not None and geometry.random is not None:
+        windows = first_windows(windows, np.ones(len(windows), np.bool_), geometry.random)
     if side is not None:
         windows = replace(
             windows, split=np.full_like(windows.split, VAL if side == "val" else TRAIN)

@@ -70,6 +70,7 @@ class DomainRecord:
         scale: the scaling that was asked for, as `--scale` takes it.
         scenes: the scenes, in the order in which they were added.
         virtual: there are no chip files; chips are windows of the scenes.
+        shared_scale: all bands have one scaling.
     """
 
     domain: Domain
@@ -77,6 +78,7 @@ class DomainRecord:
     scale: str
     scenes: tuple[SceneEntry, ...]
     virtual: bool = False
+    shared_scale: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
@@ -85,6 +87,7 @@ class DomainRecord:
             **self.domain.to_json(),
             "size": self.size,
             "scale": self.scale,
+            "shared_scale": self.shared_scale,
             "virtual": self.virtual,
             "scenes": [asdict(scene) for scene in self.scenes],
         }
@@ -110,7 +113,14 @@ class DomainRecord:
         domain = Domain.from_json(value)
         if size < 1 or not domain.bands:
             raise ValueError("no bands or no size")
-        return cls(domain, size, str(value["scale"]), scenes, bool(value.get("virtual", False)))
+        return cls(
+            domain,
+            size,
+            str(value["scale"]),
+            scenes,
+            bool(value.get("virtual", False)),
+            bool(value.get("shared_scale", False)),
+        )
 
 
 def write_record(folder: Path, domain: DomainName, record: DomainRecord) -> None:

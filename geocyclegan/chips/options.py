@@ -35,8 +35,14 @@ class ChipOptions:
         edge: what becomes of the last window where a scene ends within it: "shift" moves it back,
             "pad" lets it reach beyond, "drop" leaves it out.
         random: windows at random places of each scene, instead of a grid of them.
+        angles: degrees, clockwise, at which the scenes' grids are turned for cutting; chips are cut
+            at each.
+        balance: rasters of classes that the random windows are drawn evenly from: one for all
+            scenes, or one for each.
+        balance_values: the classes to draw; None for all.
         bands: numbers ("1", "2-4") or descriptions; None takes all but alpha.
         scale: how the radiometry is fitted.
+        shared_scale: one scaling for all bands, so that their ratios stay what they are.
         like: a raster whose grid the scenes are put on.
         crs: a CRS that the scenes are put into.
         res: a pixel size that the scenes are put to, in units of the CRS: "10" or "10,20".
@@ -67,8 +73,12 @@ class ChipOptions:
     stride: Length | None = None
     edge: Edge = "shift"
     random: int | None = None
+    angles: tuple[float, ...] = (0.0,)
+    balance: tuple[str, ...] = ()
+    balance_values: tuple[int, ...] | None = None
     bands: tuple[str, ...] | None = None
     scale: ScaleSpec = field(default_factory=lambda: ScaleSpec("auto"))
+    shared_scale: bool = False
     like: str | None = None
     crs: str | None = None
     res: str | None = None
@@ -132,6 +142,17 @@ class ChipOptions:
                     "--random: random windows follow no --stride and meet no --edge; leave those"
                     " out"
                 )
+        if not self.angles or not all(-360.0 < angle < 360.0 for angle in self.angles):
+            raise OptionError(
+                f"--angles {','.join(f'{angle:g}' for angle in self.angles)}: expected degrees"
+                " between -360 and 360, such as 0,15,30"
+            )
+        if len({angle % 360.0 for angle in self.angles}) < len(self.angles):
+            raise OptionError("--angles: an angle is named twice")
+        if self.balance and self.random is None:
+            raise OptionError("--balance: it draws random windows; say how many with --random N")
+        if self.balance_values is not None and not self.balance:
+            raise OptionError("--balance-values: they are values of a --balance, and none is named")
         if not 0.0 <= self.val < 1.0:
             raise OptionError(f"--val {self.val:g}: expected a share from 0 to below 1")
 
@@ -172,6 +193,8 @@ class ChipOptions:
             "stride": geometry.step,
             "edge": self.edge,
             "random": self.random,
+            "angles": list(self.angles),
+            "balance_values": None if self.balance_values is None else list(self.balance_values),
             "bands": None if self.bands is None else list(self.bands),
             "like": self.like,
             "crs": self.crs,

@@ -123,7 +123,7 @@ class ChipSet:
         # The list is written last: one that does not tell of the same scenes is of an earlier run.
         if {row.scene_id for row in rows} != {scene.id for scene in record.scenes}:
             raise _unfinished(root, domain)
-        scenes = tuple(scene.path for scene in record.scenes)
+        scenes = tuple(dict.fromkeys(scene.path for scene in record.scenes))
         rows = sorted((row for row in rows if row.split == split), key=lambda row: row.chip)
         chips = [row.chip for row in rows]
         if not chips and split == "train":

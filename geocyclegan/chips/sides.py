@@ -40,7 +40,9 @@ def whole_sides(
     """
     if geometry.val <= 0.0:
         return {}
-    small = [scene for scene in scenes if not is_divisible(*scene.grid.shape, geometry)]
+    small = [
+        scene for scene in scenes if not is_divisible(*(scene.base or scene.grid).shape, geometry)
+    ]
     numbers = {scene.path: _number(place_of(scene), geometry.seed) for scene in small}
     found = sorted(set(numbers.values()))
     val = {number for number in found if number < geometry.val}

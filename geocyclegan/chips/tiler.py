@@ -205,7 +205,7 @@ def _run(
         ready = []
         for job, choices in zip(jobs, chosen, strict=True):
             cuts = {
-                plan.scene.path: Cut(plan.scene, choice, found.statistics)
+                plan.scene.id: Cut(plan.scene, choice, found.statistics)
                 for plan, choice, found in zip(job.plans, choices, job.found, strict=True)
                 if choice.chips
             }
@@ -260,6 +260,13 @@ def _refuse_contradiction(
             f"--scale {options.scale}: {where} is scaled by {old.scale}; give --scale {old.scale},"
             f" {remedy}"
         )
+    if old.shared_scale != options.shared_scale:
+        there, verb = (
+            ("one scaling", "give") if old.shared_scale else ("a scaling each", "leave out")
+        )
+        raise OptionError(
+            f"--shared-scale: {where} has {there} for its bands; {verb} --shared-scale, {remedy}"
+        )
     if old.virtual != options.virtual:
         raise OptionError(
             f"--virtual: {where} is {'virtual' if old.virtual else 'a set of files'};"
@@ -302,7 +309,13 @@ def _report(
     return ChipReport(
         folder=job.options.out,
         record=record,
-        scenes=sum(bool(choice.chips) for choice in choices),
+        scenes=len(
+            {
+                plan.scene.path
+                for plan, choice in zip(job.plans, choices, strict=True)
+                if choice.chips
+            }
+        ),
         windows=sum(choice.windows for choice in choices),
         train=splits["train"],
         val=splits["val"],

@@ -58,6 +58,14 @@ def _integers(
     return tuple(found)
 
 
+def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, ...]:
+    """Read `0,15,30`."""
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: expected numbers such as 0,15,30") from None
+
+
 def _grouped(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Stack decorators so that --help shows them in the order given."""
 
@@ -96,6 +104,28 @@ _geometry_options = _grouped(
         type=int,
         metavar="N",
         help="N chips at random places of each scene, instead of a grid of chips.",
+    ),
+    click.option(
+        "--balance",
+        multiple=True,
+        metavar="FILE",
+        help="Raster of classes, on any grid; with --random, chips are drawn evenly from its"
+        " classes. One for all scenes, or repeated for each in order.",
+    ),
+    click.option(
+        "--balance-values",
+        callback=_integers,
+        metavar="CLASSES",
+        help="Classes of --balance to draw from, such as 1,4-6.  [default: all]",
+    ),
+    click.option(
+        "--angles",
+        default="0",
+        show_default=True,
+        metavar="DEGREES",
+        callback=_numbers,
+        help="Cut chips on grids turned clockwise by these angles, such as 0,15,30; see"
+        " --resampling.",
     ),
 )
 _alignment_options = _grouped(
@@ -218,6 +248,12 @@ _selection_options = _grouped(
     help="How pixel values become network levels: auto, linear:LO,HI, percentile:LO,HI, db, log1p"
     " or zscore. Fitted on the valid pixels of all scenes of the domain.",
 )
+@click.option(
+    "--shared-scale",
+    is_flag=True,
+    help="One scaling for all bands, fitted on them together, so that their ratios are kept; not"
+    " for the partner of a --pair.",
+)
 @_geometry_options
 @_alignment_options
 @_selection_options
@@ -268,6 +304,7 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
             domain="b" if options.domain == "a" else "a",
             bands=pair_bands,
             scale=ScaleSpec.parse(pair_scale or "auto"),
+            shared_scale=False,
             mask=(),
             mask_values=None,
             labels=(),

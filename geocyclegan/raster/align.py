@@ -214,6 +214,7 @@ class _Places:
         out = np.zeros((len(values), *self._target.shape), values.dtype)
         # Two rasters without a CRS share whatever plane they are in.
         crs = "EPSG:3857"
+        scale = self._turned_scale()
         reproject(
             np.ascontiguousarray(values),
             out,
@@ -226,8 +227,21 @@ class _Places:
             init_dest_nodata=True,
             resampling=Resampling[method],
             tolerance=_TOLERANCE,
+            **({} if scale is None else {"XSCALE": scale, "YSCALE": scale}),
         )
         return out
+
+    def _turned_scale(self) -> float | None:
+        """Return pixels of the target per pixel of the source, where one grid is turned.
+
+        GDAL would take it from the boxes around both, and blur as if the source were finer.
+        """
+        if self._source.crs != self._target.crs:
+            return None
+        step = ~self._source.transform * self._target.transform
+        if abs(step.b) + abs(step.d) < 1e-9:
+            return None
+        return min(1.0, 1.0 / math.sqrt(abs(step.determinant)))
 
 
 def _method(band: SourceBand, asked: str) -> str:

@@ -181,6 +181,25 @@ class BandSketch:
         value = low + (high - low) * (rank - before + 0.5) / float(self.bins[found])
         return float(min(max(value, self.minimum), self.maximum))
 
+    def histogram(self, low: float, high: float, columns: int) -> npt.NDArray[np.int64]:
+        """Count pixels in equal columns between two values; what lies beyond is left out.
+
+        Integers with fewer values than columns get a column for each value.
+        """
+        used = np.flatnonzero(self.bins)
+        if self.is_exact:
+            values = used.astype(np.float64) + int(np.iinfo(self.dtype).min)
+            first, last = round(low), round(high)
+            if last - first < columns:
+                return np.histogram(
+                    values, last - first + 1, (first - 0.5, last + 0.5), weights=self.bins[used]
+                )[0].astype(np.int64)
+        else:
+            values = (_float_edges(used) + _float_edges(used + 1)) / 2
+            values = np.clip(values, self.minimum, self.maximum)
+        found = np.histogram(values, columns, (low, high), weights=self.bins[used])[0]
+        return np.asarray(found, np.int64)
+
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return compact arrays that `from_arrays` reads back."""
         used = np.flatnonzero(self.bins)
