@@ -42,6 +42,7 @@ class ChipOptions:
         balance_values: the classes to draw; None for all.
         bands: numbers ("1", "2-4") or descriptions; None takes all but alpha.
         scale: how the radiometry is fitted.
+        stack: put files together that differ in their band only.
         shared_scale: one scaling for all bands, so that their ratios stay what they are.
         like: a raster whose grid the scenes are put on.
         crs: a CRS that the scenes are put into.
@@ -78,6 +79,7 @@ class ChipOptions:
     balance_values: tuple[int, ...] | None = None
     bands: tuple[str, ...] | None = None
     scale: ScaleSpec = field(default_factory=lambda: ScaleSpec("auto"))
+    stack: bool = False
     shared_scale: bool = False
     like: str | None = None
     crs: str | None = None

@@ -21,6 +21,7 @@ from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.sources import expand_scenes
+from geocyclegan.raster.stack import open_scene
 from geocyclegan.raster.target import joint_grid, parse_crs, parse_res, regrid, turned
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def open_scenes(
     layers = _layers(options, len(paths))
     views = []
     for path, layer in zip(paths, layers, strict=True):
-        with gdal_env(), Scene(path, options.bands, amplitude=options.amplitude) as scene:
+        with gdal_env(), open_scene(path, options.bands, amplitude=options.amplitude) as scene:
             source = Source(
                 path,
                 tuple(band.index for band in scene.bands),
@@ -110,8 +111,8 @@ def open_pairs(
         pair = []
         with (
             gdal_env(),
-            Scene(path, options[0].bands, amplitude=options[0].amplitude) as first,
-            Scene(partner, options[1].bands, amplitude=options[1].amplitude) as second,
+            open_scene(path, options[0].bands, amplitude=options[0].amplitude) as first,
+            open_scene(partner, options[1].bands, amplitude=options[1].amplitude) as second,
         ):
             grid = joint_grid(
                 _target(first, options[0]) or first.grid, second.grid, (path, partner)
@@ -193,7 +194,7 @@ def _target(scene: Scene, options: ChipOptions) -> Grid | None:
     """Return the grid that a scene is put on, None for its own."""
     if options.like is not None:
         (like,) = _one_of(options.like)
-        with Scene(like, classes=True, amplitude=True) as other:
+        with open_scene(like, classes=True, amplitude=True) as other:
             return None if other.grid == scene.grid else other.grid
     if options.crs is None and options.res is None:
         return None

@@ -123,7 +123,7 @@ def chip_pairs(
 
 
 def _expand(scenes: Sequence[str | Path], options: ChipOptions) -> list[str]:
-    paths = expand_scenes(scenes)
+    paths = expand_scenes(scenes, stack=options.stack)
     if not paths:
         raise NotFoundError("no scene was named")
     for path in paths:

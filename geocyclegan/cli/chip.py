@@ -15,6 +15,7 @@ from geocyclegan.cli.options import (
     overwrite_option,
     seed_option,
     split_bands,
+    stack_option,
     workers_option,
 )
 
@@ -239,6 +240,7 @@ _selection_options = _grouped(
     show_default=True,
     help="Folder of the chips of both domains.",
 )
+@stack_option
 @bands_option
 @click.option(
     "--scale",

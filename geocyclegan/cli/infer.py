@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from geocyclegan.cli.options import Settings, overwrite_option, parse_bytes, split_bands
+from geocyclegan.cli.options import (
+    Settings,
+    overwrite_option,
+    parse_bytes,
+    split_bands,
+    stack_option,
+)
 from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
 
 
@@ -75,6 +81,7 @@ from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
     show_default=True,
     help="Where to run; auto takes CUDA when there is one.",
 )
+@stack_option
 @overwrite_option
 @click.pass_obj
 def command(
@@ -89,6 +96,7 @@ def command(
     norm_stats: str,
     stats_memory: int,
     device: str,
+    stack: bool,
     overwrite: bool,
 ) -> None:
     """Translate whole scenes into Cloud-Optimised GeoTIFFs on their own grid.
@@ -128,7 +136,7 @@ def command(
         ),
     )
     if scenes:
-        sources = expand_scenes(scenes)
+        sources = expand_scenes(scenes, stack=stack)
     else:
         recorded = dict(bundle.training.get("scenes", {}))
         sources = [str(path) for path in recorded.get(direction[0], [])]
@@ -164,7 +172,9 @@ def _product_paths(sources: list[str], out: Path, direction: str) -> list[Path]:
         raise OptionError(
             f"--out {out}: {len(sources)} scenes need a folder; name one, such as {out.stem}/"
         )
-    products = [out / f"{Path(source).stem}_{direction}.tif" for source in sources]
+    from geocyclegan.raster.bandfiles import short_name
+
+    products = [out / f"{short_name(source)}_{direction}.tif" for source in sources]
     if len(set(products)) < len(products):
         raise OptionError(
             "two of the scenes have one name, so their products would overwrite each other;"

@@ -96,7 +96,9 @@ def command(
 
 def _is_scene(folder: Path) -> bool:
     """Say whether a folder is a scene that GDAL reads as one."""
-    return folder.suffix.lower() in (".safe", ".zarr")
+    from geocyclegan.raster.bandfiles import is_product
+
+    return folder.suffix.lower() in (".safe", ".zarr") or is_product(folder)
 
 
 def _scene(
@@ -110,10 +112,10 @@ def _scene(
     from geocyclegan.raster.opening import gdal_env
     from geocyclegan.raster.picture import picture
     from geocyclegan.raster.radiometry import ScaleSpec, fit_scaling
-    from geocyclegan.raster.scene import Scene
     from geocyclegan.raster.sketch import BandSketch
+    from geocyclegan.raster.stack import open_scene
 
-    with gdal_env(), Scene(path, bands, amplitude=True) as scene:
+    with gdal_env(), open_scene(path, bands, amplitude=True) as scene:
         pixels, valid = scene.overview(_SAMPLE_SIDE)
         domain, grid, chosen, block = describe(scene), scene.grid, scene.bands, scene.block_shape
     sketches = []

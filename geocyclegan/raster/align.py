@@ -129,6 +129,11 @@ class AlignedScene:
         self._scene.close()
 
     @property
+    def scene(self) -> Scene:
+        """The scene, on its own grid."""
+        return self._scene
+
+    @property
     def block_shape(self) -> tuple[int, int]:
         """Rows and columns that are best read together."""
         return self._scene.block_shape if self._shift is not None else (self._side, self._side)
@@ -244,11 +249,16 @@ class _Places:
         return min(1.0, 1.0 / math.sqrt(abs(step.determinant)))
 
 
+def is_class(band: SourceBand) -> bool:
+    """Say whether a band holds classes or flags, by its colour table or its name."""
+    words = (band.name or "").replace("_", " ")
+    return band.color == "palette" or bool(_CLASSES.search(words))
+
+
 def _method(band: SourceBand, asked: str) -> str:
     if asked != "auto":
         return asked
-    is_class = band.color == "palette" or bool(_CLASSES.search((band.name or "").replace("_", " ")))
-    return "nearest" if is_class else "bilinear"
+    return "nearest" if is_class(band) else "bilinear"
 
 
 def _smooth_dtype(dtype: np.dtype[Any]) -> npt.DTypeLike:

@@ -98,6 +98,20 @@ class Scene:
         """Close the file."""
         self._dataset.close()
 
+    def redescribe(self, bands: Sequence[SourceBand]) -> None:
+        """Say more of all bands than the file does; they keep their numbers."""
+        self.all_bands = tuple(bands)
+        self.bands = tuple(bands[band.index - 1] for band in self.bands)
+
+    def select(self, indexes: Sequence[int]) -> None:
+        """Choose other bands by their numbers."""
+        self.bands = tuple(self.all_bands[index - 1] for index in indexes)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that it is read from."""
+        return (self.path,)
+
     @property
     def name(self) -> str:
         """File name without folder and extension."""
