@@ -20,6 +20,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
+from geocyclegan.chips.npyfile import NpyEncoder, mask_path
 from geocyclegan.chips.tiffparts import TiffTemplate
 from geocyclegan.errors import OptionError, OutputError
 from geocyclegan.raster.bands import SourceBand
@@ -188,6 +189,10 @@ class ChipEncoder:
         """What invalid pixels hold."""
         return 0 if self._style.nodata is None else self._style.nodata
 
+    def beside(self, valid: npt.NDArray[np.bool_]) -> bytes:
+        """Return the file that goes beside a chip: none, the mask is part of it."""
+        return b""
+
     def encode(self, grid: Grid, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> bytes:
         """Return a chip as a GeoTIFF.
 
@@ -219,6 +224,12 @@ class ChipEncoder:
             self._template = TiffTemplate.parse(file, grid, bands)
             self._made_for = kind
         return self._template
+
+
+def encoder_for(style: ChipStyle, codec: Codec, is_npy: bool) -> ChipEncoder | NpyEncoder:
+    """Return what makes the files of chips in the format that was asked for."""
+    encoder = ChipEncoder(style, codec)
+    return NpyEncoder(encoder.filler) if is_npy else encoder
 
 
 @cache
@@ -279,26 +290,36 @@ def encode_chip(
         return bytes(memory.getbuffer())
 
 
-def save_chip(path: Path, data: bytes) -> str:
+def save_chip(path: Path, data: bytes, beside: bytes = b"") -> str:
     """Write a chip's file; it is not flushed to the disk, nor is it part of a set yet.
 
+    Args:
+        path: where.
+        data: the file.
+        beside: the valid mask of an npy chip, which goes into a file of its own.
+
     Returns:
-        The SHA-256 of the file.
+        The SHA-256 of the file, followed by what goes beside it.
 
     Raises:
         OutputError: it cannot be written.
     """
     try:
-        try:
-            path.write_bytes(data)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+        for file, content in ((path, data), (mask_path(path), beside)):
+            if not content:
+                continue
+            try:
+                file.write_bytes(content)
+            except FileNotFoundError:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
     except OSError as error:
         raise OutputError(
             f"{path}: the chip cannot be written ({error.strerror or error})"
         ) from error
-    return hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(data)
+    digest.update(beside)
+    return digest.hexdigest()
 
 
 def _describe(chip: Any, bands: Sequence[SourceBand]) -> None:

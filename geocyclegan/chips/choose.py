@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +21,7 @@ from geocyclegan.chips.geometry import (
     lay_windows,
     split_turned,
 )
-from geocyclegan.chips.manifest import DomainName, Split
+from geocyclegan.chips.manifest import Split
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.sides import whole_sides
 from geocyclegan.chips.split import DROPPED, TRAIN, VAL
@@ -147,7 +146,7 @@ def _plan(
     if exclude is not None:
         free = _shares(exclude, windows, size, shape) <= ROUNDING
     chips = tuple(
-        _chip(scene, options.domain, windows, int(i), size, float(cover[i]))
+        _chip(scene, options, windows, int(i), size, float(cover[i]))
         for i in np.flatnonzero(covered & free)
     )
     return Plan(
@@ -167,14 +166,14 @@ def _shares(
 
 
 def _chip(
-    scene: SceneFacts, domain: DomainName, windows: Windows, i: int, size: int, cover: float
+    scene: SceneFacts, options: ChipOptions, windows: Windows, i: int, size: int, cover: float
 ) -> PlannedChip:
     row, col, split = int(windows.rows[i]), int(windows.cols[i]), int(windows.split[i])
     side: Split = "val" if split == VAL else "train"
     return PlannedChip(
         Window(row, col, size, size),
         None if split == DROPPED else side,
-        str(PurePosixPath(f"{side}_{domain}", f"{scene.id}_r{row:05d}_c{col:05d}.tif")),
+        f"{side}_{options.domain}/{scene.id}_r{row:05d}_c{col:05d}.{options.format}",
         cover,
     )
 

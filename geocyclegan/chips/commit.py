@@ -31,6 +31,7 @@ from geocyclegan.chips.manifest import (
     update_manifest,
     write_record,
 )
+from geocyclegan.chips.npyfile import mask_path, owner_name
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.source import state_of_files
 from geocyclegan.chips.statistics import (
@@ -138,7 +139,7 @@ def commit(
         _publish(cutting_folder(out, name), out, rows)
     write_record(out, name, record)
     replaced = {entry.id for entry in old.scenes if entry.path in named} if old else None
-    gone = update_manifest(out, name, rows, outlines, replaced=replaced)
+    gone = update_manifest(out, name, rows, outlines, replaced=replaced, gpkg=options.gpkg)
     remove_stale(options, rows, gone, {entry.id for entry in record.scenes})
     other = read_record(out, "b" if name == "a" else "a")
     if other is not None:
@@ -175,6 +176,11 @@ def _publish(cutting: Path, out: Path, rows: Sequence[ChipRow]) -> None:
         for folder in sorted({str(Path(name).parent) for name in names}):
             make_folder(out / folder)
         for name in names:
+            mask = mask_path(cutting / name)
+            if name.endswith(".npy") and mask.exists():
+                os.replace(mask, mask_path(out / name))
+            elif name.endswith(".npy"):
+                mask_path(out / name).unlink(missing_ok=True)  # of the chip that was there
             os.replace(cutting / name, out / name)
         for folder in sorted({str(Path(name).parent) for name in names}):
             fsync_folder(out / folder)
@@ -269,11 +275,12 @@ def remove_stale(
     for row in gone:
         for path in {row.chip, row.label} - listed - {""}:
             (out / path).unlink(missing_ok=True)
+            mask_path(out / path).unlink(missing_ok=True)
     cut_now = {row.scene_id for row in rows}
     for folder in (f"train_{name}", f"val_{name}", f"labels_{name}"):
-        for file in (out / folder).glob("*.tif"):
+        for file in (out / folder).glob("*"):
             ours = file.name.rpartition("_r")[0] in cut_now
-            if ours and f"{folder}/{file.name}" not in listed:
+            if ours and f"{folder}/{owner_name(file.name)}" not in listed:
                 file.unlink(missing_ok=True)
         with suppress(OSError):  # not empty, or never made
             (out / folder).rmdir()

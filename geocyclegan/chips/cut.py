@@ -23,9 +23,11 @@ from geocyclegan.chips.chipfile import (
     ChipStyle,
     Codec,
     chip_env,
+    encoder_for,
     save_chip,
 )
 from geocyclegan.chips.choose import ROUNDING, CutChip, Outcome, Plan, PlannedChip
+from geocyclegan.chips.npyfile import NpyEncoder
 from geocyclegan.chips.parts import Part, divide
 from geocyclegan.chips.source import open_classes
 from geocyclegan.chips.statistics import Statistics
@@ -55,6 +57,7 @@ class CutOptions:
         min_std: least standard deviation of some band.
         content: hash pixels, to find duplicates or to know them again.
         codec: how chips are compressed.
+        is_npy: chips are npy files.
     """
 
     folder: Path | None
@@ -62,6 +65,7 @@ class CutOptions:
     min_std: float
     content: bool
     codec: Codec = DEFAULT_CODEC
+    is_npy: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,8 @@ def _cut(task: _Task) -> tuple[Statistics, list[Outcome]]:
         labels = None
         if scene.labels is not None and task.options.folder is not None:
             labels = stack.enter_context(open_classes(scene.labels, scene.grid))
-        encoder = ChipEncoder(ChipStyle.of(source.bands, source.dtype), task.options.codec)
+        style = ChipStyle.of(source.bands, source.dtype)
+        encoder = encoder_for(style, task.options.codec, task.options.is_npy)
         stack.enter_context(chip_env())
         outcomes = [
             _window(task, chip, *_crop(pixels, valid, chip.window, part.read), encoder, labels)
@@ -166,7 +171,7 @@ def _window(
     chip: PlannedChip,
     pixels: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_],
-    encoder: ChipEncoder,
+    encoder: ChipEncoder | NpyEncoder,
     labels: AlignedScene | None,
 ) -> Outcome:
     """Look at a window, and write it if it passes."""
@@ -189,7 +194,7 @@ def _window(
     if options.folder is None:
         return CutChip(chip, share, "", content, "")
     data = encoder.encode(grid.window(chip.window), pixels, valid)
-    digest = save_chip(options.folder / chip.path, data)
+    digest = save_chip(options.folder / chip.path, data, encoder.beside(valid))
     label_digest = ""
     if labels is not None:
         label_digest = _write_label(options.folder / label_path(chip.path), chip, grid, labels)
@@ -212,8 +217,11 @@ def content_hash(pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> str:
 
 
 def label_path(chip: str) -> str:
-    """Return where the label chip of a chip lies: `labels_a/NAME.tif` for `train_a/NAME.tif`."""
-    path = PurePosixPath(chip)
+    """Return where the label chip of a chip lies: `labels_a/NAME.tif` for `train_a/NAME.tif`.
+
+    Labels are GeoTIFFs beside npy chips, too.
+    """
+    path = PurePosixPath(chip).with_suffix(".tif")
     return str(PurePosixPath(f"labels_{path.parent.name.rpartition('_')[2]}", path.name))
 
 

@@ -22,6 +22,7 @@ DomainName = Literal["a", "b"]
 Split = Literal["train", "val"]
 
 MANIFEST = "chips.parquet"
+GEOPACKAGE = "chips.gpkg"
 STATISTICS = ".statistics"
 
 
@@ -223,6 +224,7 @@ def update_manifest(
     footprints: Iterable[Any],
     *,
     replaced: set[str] | None,
+    gpkg: bool = False,
 ) -> list[ChipRow]:
     """Put chips into the manifest, in place of those of the scenes that they replace.
 
@@ -235,6 +237,7 @@ def update_manifest(
         rows: the new chips.
         footprints: a polygon in EPSG:4326 for each of them, or None.
         replaced: ids of the scenes whose old chips go; None for all scenes of the domain.
+        gpkg: write a GeoPackage beside it, too; one that is there is kept up to date always.
 
     Returns:
         The rows that went and did not come back, whose files nobody needs any more.
@@ -244,7 +247,7 @@ def update_manifest(
     from shapely import from_wkb
 
     with FileLock(folder / f".{MANIFEST}.lock"):
-        for leftover in folder.glob(".chips.*.part.parquet"):
+        for leftover in folder.glob(".chips.*.part.*"):
             leftover.unlink(missing_ok=True)  # of a run that was killed
         old = _read_table(folder, (*_COLUMNS, "geometry"))
         geometries = from_wkb([row.pop("geometry") for row in old])
@@ -267,4 +270,7 @@ def update_manifest(
         )
         with atomic_write(folder / MANIFEST) as part:
             frame.to_parquet(part, index=False)
+        if gpkg or (folder / GEOPACKAGE).exists():
+            with atomic_write(folder / GEOPACKAGE) as part:
+                frame.to_file(part, driver="GPKG", layer="chips")
     return list(gone.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from geocyclegan.chips.chipfile import DEFAULT_CODEC, Codec
 from geocyclegan.chips.geometry import (
@@ -60,7 +60,10 @@ class ChipOptions:
             stored units.
         drop_duplicates: leave chips out whose pixels an earlier chip of the domain has.
         labels: rasters to cut alongside: one for all scenes, or one for each.
-        compress: how chip files are compressed.
+        format: "tif" or "npy".
+        compress: how GeoTIFF chips are compressed.
+        layout: a layout of another program that the set is written in, too.
+        gpkg: write the list of chips as a GeoPackage, too.
         virtual: write no chips, only the list of them; they are read from the scenes.
         val: share of the chips to set aside for validation, 0 for none.
         workers: processes; None chooses by the size of the job.
@@ -94,7 +97,10 @@ class ChipOptions:
     min_std: float = 0.0
     drop_duplicates: bool = False
     labels: tuple[str, ...] = ()
+    format: Literal["tif", "npy"] = "tif"
     compress: Codec = DEFAULT_CODEC
+    layout: Literal["cyclegan", "arcgis"] | None = None
+    gpkg: bool = False
     virtual: bool = False
     val: float = 0.1
     workers: int | None = None
@@ -123,6 +129,8 @@ class ChipOptions:
                 " one of them out"
             )
         self.compress.check()
+        if self.format == "npy" and self.compress != DEFAULT_CODEC:
+            raise OptionError(f"--compress {self.compress}: npy files are not compressed")
         for name, file in (("aoi", self.aoi), ("exclude", self.exclude)):
             if file is not None and not file.exists():
                 raise NotFoundError(f"--{name} {file}: no such file")

@@ -267,6 +267,13 @@ _selection_options = _grouped(
     " scenes, or repeated for each in order.",
 )
 @click.option(
+    "--format",
+    type=click.Choice(["tif", "npy"]),
+    default="tif",
+    show_default=True,
+    help="GeoTIFF chips, or NumPy arrays whose place is in the list of chips only.",
+)
+@click.option(
     "--compress",
     default="zstd",
     show_default=True,
@@ -274,6 +281,13 @@ _selection_options = _grouped(
     help="Compression of chips: zstd, deflate, lerc (lossless), lerc:MAX_ERROR in stored units, or"
     " none.",
 )
+@click.option(
+    "--layout",
+    type=click.Choice(["cyclegan", "arcgis"]),
+    help="Write the set for another program, too: OUT/cyclegan (trainA, testA, ... of 8-bit PNGs)"
+    " or OUT/arcgis (images, labels, map.txt).",
+)
+@click.option("--gpkg", is_flag=True, help="Write the list of chips as chips.gpkg, too.")
 @click.option(
     "--virtual",
     is_flag=True,
