@@ -147,6 +147,7 @@ def commit(
 
 
 def _rows(cut: Cut, options: ChipOptions) -> Iterator[ChipRow]:
+    gsd = cut.scene.grid.gsd
     for chip in cut.choice.chips:
         plan = chip.plan
         assert plan.split is not None  # for mypy: straddling windows are no chips
@@ -162,7 +163,7 @@ def _rows(cut: Cut, options: ChipOptions) -> Iterator[ChipRow]:
             cover=plan.cover,
             sha256=chip.sha256,
             content=chip.content,
-            gsd=cut.scene.grid.gsd,
+            gsd=gsd,
             label=label_path(plan.path) if chip.label_sha256 else "",
             label_sha256=chip.label_sha256,
         )

@@ -11,7 +11,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
+
+from rasterio.crs import CRS
 
 from geocyclegan.chips.geometry import Geometry, is_divisible
 from geocyclegan.chips.manifest import Split
@@ -66,8 +69,13 @@ def _middle(grid: Grid) -> str:
     assert grid.crs is not None  # for mypy
     x, y = grid.xy(grid.height / 2, grid.width / 2)
     digits = 6 if grid.crs.is_geographic else 1
-    code = grid.crs.to_epsg() or grid.crs.to_wkt()
-    return f"{code} {x:.{digits}f} {y:.{digits}f}"
+    return f"{_code(grid.crs)} {x:.{digits}f} {y:.{digits}f}"
+
+
+@lru_cache(maxsize=64)
+def _code(crs: CRS) -> str:
+    # Looked up once: PROJ takes its time where a CRS does not name itself.
+    return str(crs.to_epsg() or crs.to_wkt())
 
 
 def _stem(path: str) -> str:
