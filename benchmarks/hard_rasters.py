@@ -1,10 +1,12 @@
 """What chip and infer make of a folder of hard rasters: works, one clear line, or something worse.
 
 Each raster goes through `geocyclegan chip` and `geocyclegan infer` (a small untrained model with as
-many bands) in a process of its own, with limits of 30 s and 1 GB of resident memory. Counted are:
+many bands) in a process of its own, with limits of 30 s of processor time and 1 GB of resident
+memory. Counted are:
 
 - works: exit 0 and the output is there;
 - refused: exit 1 or 2, one line that begins with "Error:", and nothing was written;
+- unfinished: at work on a raster that the manifest says is sound, and stopped after the time limit;
 - traceback, unclear (no line, several, or "unexpected"), timeout, memory, crash (a signal), and
   left-over (something was written although the raster was refused): each is a fault.
 
@@ -32,6 +34,7 @@ from pathlib import Path
 SECONDS, MEBIBYTES = 30.0, 1024.0
 MOST_BANDS = 16
 FAULTS = ("traceback", "unclear", "timeout", "memory", "crash", "left-over")
+SHOWN = ("works", "refused", "unfinished", *FAULTS)
 # Companions of rasters, and files about them.
 NO_RASTERS = {".aux.xml", ".ovr", ".msk", ".txt", ".md", ".csv", ".json", ".hdr", ".tfw", ".xml"}
 
@@ -113,10 +116,15 @@ def child(command: str, raster: Path, work: Path, models: Path) -> None:
         os._exit(code)
 
 
-def run(command: str, raster: Path, name: str, models: Path) -> Found:
+def seconds_of(process: int) -> float:
+    """Return the processor time that a process has used, all its threads together."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def run(command: str, raster: Path, name: str, models: Path, expected: str) -> Found:
     work = Path(tempfile.mkdtemp())
     try:
-        started = time.monotonic()
         process = os.fork()
         if not process:
             child(command, raster, work, models)
@@ -125,18 +133,20 @@ def run(command: str, raster: Path, name: str, models: Path) -> Found:
             done, status, usage = os.wait4(process, os.WNOHANG)
             if done:
                 break
-            if time.monotonic() - started > SECONDS:
+            if seconds_of(process) > SECONDS:
                 slow = True
                 os.kill(process, signal.SIGKILL)
                 _, status, usage = os.wait4(process, 0)
                 break
-            time.sleep(0.01)
-        seconds = time.monotonic() - started
+            time.sleep(0.02)
+        seconds = usage.ru_utime + usage.ru_stime
         text = (work / "log").read_text(errors="replace") if (work / "log").exists() else ""
         written = [path.name for path in work.iterdir() if path.name != "log"]
         mebibytes = usage.ru_maxrss / 1024
         errors = [line for line in text.splitlines() if line.startswith("Error:")]
         verdict = judge(slow, status, mebibytes, text, errors, written)
+        if verdict == "timeout" and expected == "works":
+            verdict = "unfinished"
         return Found(name, command, verdict, seconds, mebibytes, (errors or [""])[0])
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -200,7 +210,8 @@ def main() -> None:
             of_command = []
             for raster in rasters:
                 name = str(raster.relative_to(folder))
-                of_command.append(run(command, raster, name, Path(models)))
+                wanted = expected.get(name, "")
+                of_command.append(run(command, raster, name, Path(models), wanted))
             tell(command, of_command, expected)
             found += of_command
     if args.csv:
@@ -216,19 +227,19 @@ def main() -> None:
 
 def tell(command: str, found: list[Found], expected: dict[str, str]) -> None:
     counts = Counter(f.verdict for f in found)
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("works", "refused", *FAULTS))
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in SHOWN)
     print(f"{command}: {len(found)} rasters: {told}")
     print(
         f"  slowest {max(f.seconds for f in found):.1f} s,"
         f" largest {max(f.mebibytes for f in found):.0f} MiB"
     )
     for f in found:
-        if f.verdict in FAULTS:
+        if f.verdict in (*FAULTS, "unfinished"):
             print(f"  {f.verdict}: {f.file}: {f.line}")
     words = {"works": "works", "clear error": "refused"}
     for f in found:
         wanted = words.get(expected.get(f.file, ""), f.verdict)
-        if f.verdict not in FAULTS and f.verdict != wanted:
+        if f.verdict in ("works", "refused") and f.verdict != wanted:
             print(f"  {f.verdict} where the manifest expects {wanted}: {f.file} {f.line}")
     print(flush=True)
 
