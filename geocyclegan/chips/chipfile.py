@@ -181,7 +181,8 @@ class ChipEncoder:
 
     def __init__(self, style: ChipStyle, codec: Codec = DEFAULT_CODEC) -> None:
         self._style, self._codec = style, codec
-        self._template: TiffTemplate | None = None
+        # With a valid mask, and without.
+        self._templates: dict[bool, TiffTemplate | None] = {}
         self._made_for: tuple[Any, ...] = ()
 
     @property
@@ -202,28 +203,29 @@ class ChipEncoder:
             valid: `(height, width)`; a mask is written only if some pixel is invalid.
         """
         data = None
-        if valid.all():
-            template = self._template_for(grid, len(pixels))
-            compress = _compressor(self._codec.name)
-            if template is not None and compress is not None:
-                strips = [compress(strip) for strip in template.strips(pixels)]
-                data = template.fill(grid, strips)
+        whole = bool(valid.all())
+        template = self._template_for(grid, len(pixels), whole)
+        compress = _compressor(self._codec.name)
+        if template is not None and compress is not None:
+            strips = [compress(strip) for strip in template.strips(pixels)]
+            data = template.fill(grid, strips, None if whole else valid)
         return data or encode_chip(grid, pixels, valid, self._style, self._codec)
 
-    def _template_for(self, grid: Grid, bands: int) -> TiffTemplate | None:
-        """Return the tags that all whole chips of a scene share; None leaves them to GDAL."""
+    def _template_for(self, grid: Grid, bands: int, is_whole: bool) -> TiffTemplate | None:
+        """Return the tags that chips of a scene share; None leaves them to GDAL."""
         t = grid.transform
         # GDAL writes no place where the transform says none.
         if self._codec.name not in ("zstd", "none") or t == Affine.identity():
             return None
         kind = (id(grid.crs), t.a, t.b, t.d, t.e, grid.shape, bands)
         if kind != self._made_for:
+            self._templates, self._made_for = {}, kind
+        if is_whole not in self._templates:
             blank = np.zeros((bands, *grid.shape), self._style.dtype)
-            whole = np.ones(grid.shape, np.bool_)
-            file = encode_chip(grid, blank, whole, self._style, self._codec)
-            self._template = TiffTemplate.parse(file, grid, bands)
-            self._made_for = kind
-        return self._template
+            valid = np.full(grid.shape, is_whole)
+            file = encode_chip(grid, blank, valid, self._style, self._codec)
+            self._templates[is_whole] = TiffTemplate.parse(file, grid, bands)
+        return self._templates[is_whole]
 
 
 def encoder_for(style: ChipStyle, codec: Codec, is_npy: bool) -> ChipEncoder | NpyEncoder:

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
 from geocyclegan.chips.chipfile import ChipEncoder, ChipStyle, Codec, chip_env, encode_chip
@@ -50,6 +49,7 @@ def what_is_read(file: bytes) -> tuple[Any, ...]:
             chip.tags(ns="IMAGE_STRUCTURE"),
             (chip.descriptions, chip.units, chip.scales, chip.offsets, chip.colorinterp),
             chip.mask_flag_enums,
+            chip.dataset_mask().tobytes(),
         )
         return (*told, chip.read().tobytes())
 
@@ -60,18 +60,22 @@ def what_is_read(file: bytes) -> tuple[Any, ...]:
 @pytest.mark.parametrize("place", TRANSFORMS)
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("codec", ["zstd", "none"])
+@pytest.mark.parametrize("is_whole", [True, False])
 def test_a_filled_template_reads_as_what_gdal_writes(
-    dtype: str, place: str, count: int, codec: str
+    dtype: str, place: str, count: int, codec: str, is_whole: bool
 ) -> None:
     scene = Grid(None if place == "pixels" else UTM, TRANSFORMS[place], 200, 200)
     grid = scene.window(Window(64, 96, 33, 33))
     pixels = np.random.default_rng(0).normal(60, 20, (count, 33, 33)).astype(dtype)
     whole = np.ones((33, 33), np.bool_)
-    style = style_of(count, dtype, nodata=0.0)
+    if not is_whole:
+        whole[3:7, 5:] = False
+        whole[20] = False
+    style = style_of(count, dtype, nodata=0.0 if codec == "zstd" else None)
     with rasterio.Env(), chip_env():
         encoder = ChipEncoder(style, Codec(codec))
         encoder.encode(scene.window(Window(0, 0, 33, 33)), pixels, whole)
-        assert encoder._template is not None
+        assert encoder._templates[is_whole] is not None
         filled = encoder.encode(grid, pixels, whole)
         expected = encode_chip(grid, pixels, whole, style, Codec(codec))
     assert what_is_read(filled) == what_is_read(expected)
@@ -91,6 +95,20 @@ def test_pixels_of_any_value_come_back(pixels: Any) -> None:
         assert chip.read().tobytes() == pixels.tobytes()
 
 
+@pytest.mark.parametrize("side", [8, 31, 256, 700])
+def test_masks_of_any_size_come_back(side: int) -> None:
+    random = np.random.default_rng(side)
+    valid = random.random((side, side)) > 0.4
+    pixels = random.integers(1, 99, (1, side, side)).astype(np.uint8)
+    with rasterio.Env(), chip_env():
+        encoder = ChipEncoder(style_of(1, "uint8"))
+        file = encoder.encode(Grid(UTM, TRANSFORMS["rotated"], side, side), pixels, valid)
+        assert encoder._templates[False] is not None
+    with MemoryFile(file) as memory, memory.open() as chip:
+        assert np.array_equal(chip.dataset_mask() > 0, valid)
+        assert np.array_equal(chip.read(), pixels)
+
+
 def test_a_chip_does_not_depend_on_those_before_it() -> None:
     scene = Grid(UTM, TRANSFORMS["north up"], 200, 200)
     pixels = np.random.default_rng(1).integers(0, 99, (2, 32, 32)).astype(np.uint16)
@@ -105,22 +123,25 @@ def test_a_chip_does_not_depend_on_those_before_it() -> None:
 
 def test_what_the_template_does_not_know_is_left_to_gdal() -> None:
     pixels = np.ones((1, 32, 32), np.uint8)
-    part = np.ones((32, 32), np.bool_)
-    part[0, 0] = False
+    whole = np.ones((32, 32), np.bool_)
     style = style_of(1, "uint8")
     grid = Grid(UTM, TRANSFORMS["north up"], 32, 32)
     placeless = Grid(None, Affine.identity(), 32, 32)
     with rasterio.Env(), chip_env():
-        masked = ChipEncoder(style).encode(grid, pixels, part)
-        assert masked == encode_chip(grid, pixels, part, style)
-        nowhere = ChipEncoder(style).encode(placeless, pixels, part | True)
-        assert nowhere == encode_chip(placeless, pixels, part | True, style)
-        # Two IFDs, another origin than was asked for, another byte order.
-        assert TiffTemplate.parse(masked, grid, 1) is None
+        nowhere = ChipEncoder(style).encode(placeless, pixels, whole)
+        assert nowhere == encode_chip(placeless, pixels, whole, style)
+        # No place, another origin than was asked for, another byte order.
         assert TiffTemplate.parse(nowhere, grid, 1) is None
-        whole = encode_chip(grid, pixels, part | True, style)
+        file = encode_chip(grid, pixels, whole, style)
         elsewhere = grid.window(Window(1, 1, 32, 32))
-        assert TiffTemplate.parse(whole, elsewhere, 1) is None
-        assert TiffTemplate.parse(b"MM" + whole[2:], grid, 1) is None
-        assert TiffTemplate.parse(whole, grid, 1) is not None
-    assert ColorInterp.red not in style.colors
+        assert TiffTemplate.parse(file, elsewhere, 1) is None
+        assert TiffTemplate.parse(b"MM" + file[2:], grid, 1) is None
+        template = TiffTemplate.parse(file, grid, 1)
+        assert template is not None
+        # A mask where the template has none.
+        assert template.fill(grid, [b"x"], whole) is None
+    deflated = ChipEncoder(style, Codec("deflate"))
+    with rasterio.Env(), chip_env():
+        assert deflated.encode(grid, pixels, whole) == encode_chip(
+            grid, pixels, whole, style, Codec("deflate")
+        )
