@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geocyclegan.raster.align import AlignedScene, Raster
-from geocyclegan.raster.bandfiles import band_files
+from geocyclegan.raster.bandfiles import paths_of
 from geocyclegan.raster.bands import SourceBand
 from geocyclegan.raster.domain import cast_values
 from geocyclegan.raster.grid import Grid
@@ -92,9 +92,8 @@ class Source:
 
     def files(self) -> list[str]:
         """Return all that is read: the scene, masks, the partner."""
-        parts = band_files(self.path)
         return [
-            *([self.path] if parts is None else [part.path for part in parts]),
+            *paths_of(self.path),
             *(mask.path for mask in self.masks),
             *(self.partner.files() if self.partner else ()),
         ]

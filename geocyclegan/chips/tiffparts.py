@@ -1,10 +1,10 @@
 """Chips put together from a template: GDAL writes the tags once, pixels and place are filled in.
 
-Chips of a scene differ in their pixels, their mask and their origin, nothing else. Making a GDAL dataset for
-each costs more than compressing its pixels does. So GDAL writes one chip; its tags are taken, and
-for each further chip the origin and the compressed strips are put among them (TIFF 6.0, sections 2,
-8 and 14; GeoTIFF 1.1, requirements 12 to 15; Adobe TIFF Technical Note 3 for the floating-point
-predictor). What this does not know (big files, byte orders, codecs) is left to GDAL.
+Chips of a scene differ in their pixels, their mask and their origin, nothing else. Making a GDAL
+dataset for each costs more than compressing its pixels does. So GDAL writes one chip; its tags are
+taken, and for each further chip the origin and the compressed strips are put among them (TIFF 6.0,
+sections 2, 8 and 14; GeoTIFF 1.1, requirements 12 to 15; Adobe TIFF Technical Note 3 for the
+floating-point predictor). What this does not know (big files, byte orders, codecs) is left to GDAL.
 """
 
 from __future__ import annotations

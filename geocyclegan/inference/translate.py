@@ -23,6 +23,7 @@ from geocyclegan.inference.statistics import NormStats, resolve_mode
 from geocyclegan.inference.threads import BackgroundWriter
 from geocyclegan.models.generator import Generator
 from geocyclegan.progress import Progress
+from geocyclegan.raster.bandfiles import paths_of
 from geocyclegan.raster.bands import bands_for
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.opening import gdal_env
@@ -249,7 +250,9 @@ def refuse_output(scene_path: str, out: Path, overwrite: bool) -> None:
     """
     if out.is_dir():
         raise OutputError(f"--out {out}: a folder; name the GeoTIFF to write")
-    if out.exists() and os.path.exists(scene_path) and os.path.samefile(out, scene_path):
+    if out.exists() and any(
+        os.path.exists(path) and os.path.samefile(out, path) for path in paths_of(scene_path)
+    ):
         raise OutputError(f"--out {out}: it is the input scene; choose another name")
     if out.exists() and not overwrite:
         raise OutputError(f"--out {out}: it exists; give --overwrite or choose another name")

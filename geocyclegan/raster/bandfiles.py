@@ -88,6 +88,16 @@ def band_files(scene: str) -> list[BandFile] | None:
     return [BandFile(path, band_name(path)) for path in paths]
 
 
+def paths_of(scene: str) -> list[str]:
+    """Return all files that a scene is read from.
+
+    Raises:
+        NotFoundError, SceneError: see `band_files`.
+    """
+    files = band_files(scene)
+    return [scene] if files is None else [file.path for file in files]
+
+
 def band_name(path: str) -> str | None:
     """Return the band that a file name tells, such as B02 or SR_B4."""
     found = _BAND.findall(Path(path).stem)
