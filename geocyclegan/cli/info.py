@@ -168,6 +168,7 @@ def _grid_lines(grid: Grid) -> list[str]:
 def _chips(folder: Path, draw: bool) -> tuple[list[str], Image | None]:
     from geocyclegan.chips.reader import ChipSet
     from geocyclegan.errors import ChipsError
+    from geocyclegan.raster.bandfiles import told
     from geocyclegan.raster.picture import captioned_row
 
     lines = [str(folder)]
@@ -185,7 +186,7 @@ def _chips(folder: Path, draw: bool) -> tuple[list[str], Image | None]:
             f"domain {name}: {len(train)} train and {len(val)} val {kind} of {train.size} px"
             f" from {len(train.scenes) or 'unknown'} scene{'s' * (len(train.scenes) != 1)}"
         )
-        lines.extend(f"  {scene}" for scene in train.scenes[:5])
+        lines.extend(f"  {told(scene)}" for scene in train.scenes[:5])
         if len(train.scenes) > 5:
             lines.append(f"  ... and {len(train.scenes) - 5} more")
         lines.extend(_domain_lines(train.domain))

@@ -136,6 +136,14 @@ def short_name(scene: str) -> str:
     return shared or Path(paths[0]).parent.name or "scene"
 
 
+def told(scene: str) -> str:
+    """Return what to call a scene where there is room for one line."""
+    if JOIN not in scene or Path(scene).exists():
+        return scene
+    paths = scene.split(JOIN)
+    return f"{Path(paths[0]).parent / short_name(scene)} ({len(paths)} files)"
+
+
 def _order(path: str) -> tuple[int, float, str]:
     """Sort bands by their numbers (B8A after B8), others by their names after them."""
     name = (band_name(path) or "").upper()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ _RASTERS = frozenset(
     .nitf .asc .dem .dt0 .dt1 .dt2 .hgt .bil .bip .bsq .webp .bmp .gif .mrf .pix .safe .zarr
     """.split()  # noqa: SIM905 - a list of forty quoted names reads worse
 )
+# Folders in a folder are looked into if they are named like products: there may be many others.
+_PRODUCT = re.compile(r"L[COTEM]\d{2}_|.+\.SAFE$", re.I)
 _SCENE_FOLDERS = frozenset({".safe", ".zarr"})
 
 

@@ -194,6 +194,7 @@ def test_chips_of_a_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     write_band(tmp_path / "scenes" / "day1_B05.tif", 20, 1)
     with pytest.raises(ChipsError, match="day1_B05"):
         ChipSet.open("virtual", "a")
+    assert "scenes/day1 (3 files)" in CliRunner().invoke(cli, ["info", "files"]).output
     look = CliRunner().invoke(cli, ["info", "scenes/day1_B02.tif+scenes/day1_B05.tif"])
     assert look.exit_code == 0
     assert "B05" in look.output
