@@ -81,7 +81,7 @@ def _panel(label: str, sketch: BandSketch, scaling: BandScaling | None) -> npt.N
                     [(at(value) - 4, base + 8), (at(value) + 4, base + 8), (at(value), base + 1)],
                     fill=_KNOT,
                 )
-    draw.text((2, base + 2), f"{low:.5g}", fill=_INK)
+    draw.text((10, base + 2), f"{low:.5g}", fill=_INK)
     text = f"{high:.5g}"
     draw.text((_WIDTH - 2 - draw.textlength(text), base + 2), text, fill=_INK)
     return np.asarray(canvas)
