@@ -12,6 +12,7 @@ Peak memory is the largest resident set of one process. CPU seconds are those of
 machine with other work they say more than the clock does.
 
     python benchmarks/chip.py --side 10000 --bands 4
+    python benchmarks/chip.py --side 5000 --bands 13 --dtype float32
     python benchmarks/chip.py --memory
 """
 
@@ -34,12 +35,12 @@ from typing import Any
 SIZE = 256
 BLOCK = 512
 DEFAULT_CODEC = {"compress": "zstd", "zstd_level": 1}
-DEFLATE = {"compress": "deflate"}
+DEFLATE = {"compress": "deflate", "zlevel": 1}
 ZSTD_9 = {"compress": "zstd", "zstd_level": 9}
 
 
-def make_scene(path: Path, side: int, bands: int, block: int) -> None:
-    """Write a synthetic 16-bit scene with texture at several scales, compressed by deflate."""
+def make_scene(path: Path, side: int, bands: int, block: int, dtype: str = "uint16") -> None:
+    """Write a synthetic scene with texture at several scales, compressed by deflate."""
     import numpy as np
     import rasterio
     from affine import Affine
@@ -53,7 +54,10 @@ def make_scene(path: Path, side: int, bands: int, block: int) -> None:
         coarse = rng.normal(0.0, 20.0 * scale**0.5, shape).astype(np.float32)
         texture += coarse.repeat(scale, 1).repeat(scale, 2)[:, :rows, :side]
     texture += rng.normal(0.0, 15.0, texture.shape).astype(np.float32)
-    pixels = np.clip(texture, 1, 10_000).astype(np.uint16)
+    pixels = np.clip(texture, 1, 10_000)
+    if dtype == "uint8":
+        pixels = np.clip(pixels / 16, 1, 255)
+    pixels = pixels.astype(dtype)
     tiles = {"tiled": True, "blockxsize": block, "blockysize": block} if block > 1 else {}
     with rasterio.open(
         path,
@@ -62,11 +66,11 @@ def make_scene(path: Path, side: int, bands: int, block: int) -> None:
         height=side,
         width=side,
         count=bands,
-        dtype="uint16",
+        dtype=dtype,
         crs="EPSG:32630",
         transform=Affine(10, 0, 5e5, 0, -10, 4e6),
         compress="deflate",
-        predictor=2,
+        predictor=3 if dtype.startswith("float") else 2,
         bigtiff="IF_SAFER",
         interleave="band",
         **tiles,
@@ -83,9 +87,9 @@ def profile_of(scene: Any, codec: dict[str, Any]) -> dict[str, Any]:
         "count": scene.count,
         "height": SIZE,
         "width": SIZE,
-        "dtype": "uint16",
+        "dtype": scene.dtypes[0],
         "crs": scene.crs,
-        "predictor": 2,
+        "predictor": 3 if scene.dtypes[0].startswith("float") else 2,
         "interleave": "band",
         "blockysize": SIZE,
         **codec,
@@ -140,15 +144,17 @@ def run_child(what: str, scene: Path, out: Path, workers: int, codec: dict[str, 
     """Do one thing in this process and print seconds and peak memory as JSON."""
     started = time.perf_counter()
     if what == "chip":
-        from geocyclegan.chips import chipfile
+        from geocyclegan.chips.chipfile import Codec
         from geocyclegan.chips.options import ChipOptions
         from geocyclegan.chips.tiler import chip_scenes
 
-        if codec != chipfile._compression():
-            raise SystemExit("chip writes its own codec only; run it in the default")
-        chip_scenes([scene], ChipOptions(out=out, size=SIZE, edge="drop", workers=workers))
+        compress = Codec(codec["compress"])
+        if compress.profile("uint16").items() < codec.items():
+            raise SystemExit(f"chip does not write {codec}")
+        given = ChipOptions(out=out, size=SIZE, edge="drop", workers=workers, compress=compress)
+        chip_scenes([scene], given)
     elif what == "make":
-        make_scene(scene, *(int(number) for number in codec["scene"]))
+        make_scene(scene, *codec["scene"])
     elif what == "limit":
         spread(bare, [(scene, codec, i, workers) for i in range(workers)])
     elif what == "loop":
@@ -157,6 +163,7 @@ def run_child(what: str, scene: Path, out: Path, workers: int, codec: dict[str, 
     elif what == "gdal_retile.py":
         out.mkdir()
         options = ["-co", "COMPRESS=DEFLATE", "-co", "PREDICTOR=2", "-q"]
+        options += ["-co", f"ZLEVEL={codec['zlevel']}"]
         command = [what, "-ps", str(SIZE), str(SIZE), *options, "-targetDir", str(out)]
         subprocess.run([*command, str(scene)], check=True)
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -189,17 +196,17 @@ def measure(
     return best
 
 
-def make_in_child(path: Path, side: int, bands: int, block: int) -> None:
+def make_in_child(path: Path, side: int, bands: int, block: int, dtype: str = "uint16") -> None:
     """Make the scene in another process: a child inherits the peak memory of this one."""
-    measure("make", path, path.parent, 1, {"scene": [side, bands, block]}, 1)
+    measure("make", path, path.parent, 1, {"scene": [side, bands, block, dtype]}, 1)
 
 
-def compare(side: int, bands: int, workers: int, repeat: int, folder: Path) -> None:
+def compare(side: int, bands: int, dtype: str, workers: int, repeat: int, folder: Path) -> None:
     scene = folder / "scene.tif"
-    make_in_child(scene, side, bands, BLOCK)
+    make_in_child(scene, side, bands, BLOCK, dtype)
     chips = (side // SIZE) ** 2
     print(
-        f"{side} x {side} px, {bands} bands of 16 bits, deflate in blocks of {BLOCK} px,"
+        f"{side} x {side} px, {bands} bands of {dtype}, deflate in blocks of {BLOCK} px,"
         f" {scene.stat().st_size / 1e6:.0f} MB; {chips} chips of {SIZE} px; {workers} processes,"
         f" {os.cpu_count()} cores; best of {repeat}"
     )
@@ -210,6 +217,7 @@ def compare(side: int, bands: int, workers: int, repeat: int, folder: Path) -> N
         ("  in processes", "loop", DEFAULT_CODEC, workers),
         ("bare limit, ZSTD level 9", "limit", ZSTD_9, workers),
         ("bare limit, deflate", "limit", DEFLATE, workers),
+        ("geocyclegan chip, deflate", "chip", DEFLATE, workers),
         ("window loop, deflate", "loop", DEFLATE, 1),
         ("  in processes", "loop", DEFLATE, workers),
     ]
@@ -230,15 +238,29 @@ def compare(side: int, bands: int, workers: int, repeat: int, folder: Path) -> N
             f" {chips / figures['seconds']:8.0f} {figures['peak_mib']:9.0f} {size}",
             flush=True,
         )
+
+    def cpu_of(one: str, other: str) -> float:
+        return found[f"cpu {one}"] / found[f"cpu {other} {workers}"]
+
     ours = found[f"chip zstd {workers}"]
     print(f"chip against the bare limit:            {found[f'limit zstd {workers}'] / ours:.2f}")
-    share = found[f"cpu limit zstd {workers}"] / found[f"cpu chip zstd {workers}"]
+    share = cpu_of(f"limit zstd {workers}", "chip zstd")
     print(f"  in CPU seconds:                       {share:.2f}")
     print(f"  with GDAL's own level of the codec:   {found[f'limit zstd 9 {workers}'] / ours:.2f}")
     print(f"chip against the loop, same codec:      {found['loop zstd 1'] / ours:.2f}")
     print(f"  and in as many processes:             {found[f'loop zstd {workers}'] / ours:.2f}")
-    print(f"chip against the loop with deflate:     {found['loop deflate 1'] / ours:.2f}")
-    print(f"  and in as many processes:             {found[f'loop deflate {workers}'] / ours:.2f}")
+    print(f"  CPU seconds, loop against chip:       {cpu_of('loop zstd 1', 'chip zstd'):.2f}")
+    theirs = found[f"chip deflate {workers}"]
+    print(f"both with deflate:                      {found['loop deflate 1'] / theirs:.2f}")
+    print(
+        f"  and in as many processes:             {found[f'loop deflate {workers}'] / theirs:.2f}"
+    )
+    print(
+        f"chip, default codec, against the loop with deflate: {found['loop deflate 1'] / ours:.2f}"
+    )
+    if "gdal_retile.py deflate 1" in found:
+        retile = found["gdal_retile.py deflate 1"]
+        print(f"gdal_retile.py against chip, both deflate: {retile / theirs:.2f}")
 
 
 def memory(workers: int, folder: Path) -> None:
@@ -257,6 +279,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=10_000, help="pixels per side")
     parser.add_argument("--bands", type=int, default=4)
+    parser.add_argument("--dtype", default="uint16", choices=["uint8", "uint16", "float32"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--memory", action="store_true", help="measure peak memory against size")
@@ -270,7 +293,7 @@ def main() -> None:
         if args.memory:
             memory(args.workers, Path(folder))
         else:
-            compare(args.side, args.bands, args.workers, args.repeat, Path(folder))
+            compare(args.side, args.bands, args.dtype, args.workers, args.repeat, Path(folder))
 
 
 if __name__ == "__main__":

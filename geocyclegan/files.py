@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,19 +38,43 @@ def flush_tree(folder: Path) -> None:
 
     Asking for each of thousands of small files costs more than writing them.
     """
+    if _sync_file_system(folder):
+        return
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb+") as file:
+                os.fsync(file.fileno())
+
+
+def _sync_file_system(folder: Path) -> bool:
+    """Flush the file system of a folder; False where the system cannot be asked to."""
     # Only Linux has it; Windows has no library without a name (TypeError).
     with suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(None, use_errno=True)
         handle = os.open(folder, os.O_RDONLY)
         try:
-            if library.syncfs(handle) == 0:
-                return
+            return bool(library.syncfs(handle) == 0)
         finally:
             os.close(handle)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with open(path, "rb+") as file:
-                os.fsync(file.fileno())
+    return False
+
+
+@contextmanager
+def flushing(folder: Path, seconds: float = 1.0) -> Iterator[None]:
+    """Flush what is written below a folder every so often, so that the last flush is short."""
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(seconds) and _sync_file_system(folder):
+            pass
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def publish(part: Path, final: Path) -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from affine import Affine
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
-from geocyclegan.errors import OutputError
+from geocyclegan.chips.npyfile import NpyEncoder, mask_path
+from geocyclegan.chips.tiffparts import TiffTemplate
+from geocyclegan.errors import OptionError, OutputError
 from geocyclegan.raster.bands import SourceBand
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import predictor
@@ -87,32 +90,178 @@ def chip_env() -> Iterator[None]:
         yield
 
 
-@cache
-def _compression() -> dict[str, Any]:
-    """ZSTD where this GDAL has it, DEFLATE elsewhere, both at their fastest.
+@dataclass(frozen=True)
+class Codec:
+    """How pixels are compressed.
 
-    Chips are read often and never sent far: after the predictor, higher levels save a few per cent
-    of space for several times the work.
+    Attributes:
+        name: "zstd", "deflate", "lerc" or "none".
+        max_error: how far a value may be off, in stored units; for "lerc" only, 0 loses nothing.
     """
+
+    name: str = "zstd"
+    max_error: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `zstd`, `deflate`, `lerc`, `lerc:0.5` or `none`.
+
+        Raises:
+            OptionError: it is none of these.
+        """
+        name, colon, number = text.strip().lower().partition(":")
+        expected = f"--compress {text}: expected {', '.join(CODECS)} or lerc:MAX_ERROR"
+        if name not in CODECS or (colon and name != "lerc"):
+            raise OptionError(expected)
+        try:
+            error = float(number) if colon else 0.0
+        except ValueError:
+            raise OptionError(expected) from None
+        if not 0.0 <= error < math.inf:
+            raise OptionError(expected)
+        return cls(name, error)
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.max_error:g}" if self.max_error else self.name
+
+    def check(self) -> None:
+        """Make sure that this GDAL has the codec.
+
+        Raises:
+            OptionError: it has not.
+        """
+        if self.name != "zstd" and not _has(self.name):
+            raise OptionError(
+                f"--compress {self}: this GDAL was built without it; choose another of"
+                f" {', '.join(CODECS)}"
+            )
+
+    def profile(self, dtype: str) -> dict[str, Any]:
+        """Return GDAL's creation options.
+
+        Chips are read often and never sent far: after the predictor, higher levels save a few per
+        cent of space for several times the work. Where GDAL has no ZSTD, DEFLATE takes its place.
+        """
+        if self.name == "none":
+            return {}
+        if self.name == "lerc":
+            return {"compress": "lerc", "max_z_error": self.max_error}
+        levels = {"compress": "zstd", "zstd_level": _LEVEL}
+        if self.name == "deflate" or not _has("zstd"):
+            levels = {"compress": "deflate", "zlevel": _LEVEL}
+        return {**levels, "predictor": predictor(dtype)}
+
+
+CODECS = ("zstd", "deflate", "lerc", "none")
+DEFAULT_CODEC = Codec()
+_LEVEL = 1
+
+
+@cache
+def _has(codec: str) -> bool:
+    """Say whether this GDAL compresses TIFFs that way."""
+    if codec == "none":
+        return True
     profile = {"driver": "GTiff", "width": 16, "height": 16, "count": 1, "dtype": "uint8"}
     try:
-        with MemoryFile() as memory, memory.open(**profile, compress="zstd") as test:
+        with MemoryFile() as memory, memory.open(**profile, compress=codec) as test:
             test.write(np.zeros((1, 16, 16), np.uint8))
     except RasterioError:
-        return {"compress": "deflate", "zlevel": 1}
-    return {"compress": "zstd", "zstd_level": 1}
+        return False
+    return True
+
+
+class ChipEncoder:
+    """Makes the files of chips that have a style in common; to be used within `chip_env`.
+
+    Args:
+        style: descriptions, type and nodata.
+        codec: how pixels are compressed.
+    """
+
+    def __init__(self, style: ChipStyle, codec: Codec = DEFAULT_CODEC) -> None:
+        self._style, self._codec = style, codec
+        # With a valid mask, and without.
+        self._templates: dict[bool, TiffTemplate | None] = {}
+        self._made_for: tuple[Any, ...] = ()
+
+    @property
+    def filler(self) -> float:
+        """What invalid pixels hold."""
+        return 0 if self._style.nodata is None else self._style.nodata
+
+    def beside(self, valid: npt.NDArray[np.bool_]) -> bytes:
+        """Return the file that goes beside a chip: none, the mask is part of it."""
+        return b""
+
+    def encode(self, grid: Grid, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> bytes:
+        """Return a chip as a GeoTIFF.
+
+        Args:
+            grid: its own grid.
+            pixels: `(bands, height, width)`; invalid ones hold the nodata value or 0.
+            valid: `(height, width)`; a mask is written only if some pixel is invalid.
+        """
+        data = None
+        whole = bool(valid.all())
+        template = self._template_for(grid, len(pixels), whole)
+        compress = _compressor(self._codec.name)
+        if template is not None and compress is not None:
+            strips = [compress(strip) for strip in template.strips(pixels)]
+            data = template.fill(grid, strips, None if whole else valid)
+        return data or encode_chip(grid, pixels, valid, self._style, self._codec)
+
+    def _template_for(self, grid: Grid, bands: int, is_whole: bool) -> TiffTemplate | None:
+        """Return the tags that chips of a scene share; None leaves them to GDAL."""
+        t = grid.transform
+        # GDAL writes no place where the transform says none.
+        if self._codec.name not in ("zstd", "none") or t == Affine.identity():
+            return None
+        kind = (id(grid.crs), t.a, t.b, t.d, t.e, grid.shape, bands)
+        if kind != self._made_for:
+            self._templates, self._made_for = {}, kind
+        if is_whole not in self._templates:
+            blank = np.zeros((bands, *grid.shape), self._style.dtype)
+            valid = np.full(grid.shape, is_whole)
+            file = encode_chip(grid, blank, valid, self._style, self._codec)
+            self._templates[is_whole] = TiffTemplate.parse(file, grid, bands)
+        return self._templates[is_whole]
+
+
+def encoder_for(style: ChipStyle, codec: Codec, is_npy: bool) -> ChipEncoder | NpyEncoder:
+    """Return what makes the files of chips in the format that was asked for."""
+    encoder = ChipEncoder(style, codec)
+    return NpyEncoder(encoder.filler) if is_npy else encoder
+
+
+@cache
+def _compressor(codec: str) -> Callable[[npt.NDArray[Any]], Any] | None:
+    """Return what compresses a strip as the codec says, where GDAL itself would do it so, too."""
+    if codec == "none":
+        return lambda strip: np.ascontiguousarray(strip).tobytes()
+    import pyarrow
+
+    if codec != "zstd" or not _has("zstd") or not pyarrow.Codec.is_available("zstd"):
+        return None
+    zstd = pyarrow.Codec("zstd", compression_level=_LEVEL)
+    return lambda strip: zstd.compress(np.ascontiguousarray(strip))
 
 
 def encode_chip(
-    grid: Grid, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_], style: ChipStyle
+    grid: Grid,
+    pixels: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_],
+    style: ChipStyle,
+    codec: Codec = DEFAULT_CODEC,
 ) -> bytes:
-    """Return a chip as a GeoTIFF; to be called within `chip_env`.
+    """Return a chip as a GeoTIFF, made by GDAL; to be called within `chip_env`.
 
     Args:
         grid: its own grid.
         pixels: `(bands, height, width)`; invalid ones hold the nodata value or 0.
         valid: `(height, width)`; a mask is written only if some pixel is invalid.
         style: descriptions, type and nodata.
+        codec: how pixels are compressed.
     """
     colors = style.colors
     is_rgb = colors[:3] == [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
@@ -125,8 +274,7 @@ def encode_chip(
         "crs": grid.crs,
         "transform": grid.transform,
         "nodata": style.nodata,
-        **_compression(),
-        "predictor": predictor(style.dtype),
+        **codec.profile(style.dtype),
         "interleave": "band",
         "blockysize": grid.height,
         # Said plainly, or GDAL takes the fourth of four bands for alpha.
@@ -144,23 +292,36 @@ def encode_chip(
         return bytes(memory.getbuffer())
 
 
-def save_chip(path: Path, data: bytes) -> str:
+def save_chip(path: Path, data: bytes, beside: bytes = b"") -> str:
     """Write a chip's file; it is not flushed to the disk, nor is it part of a set yet.
 
+    Args:
+        path: where.
+        data: the file.
+        beside: the valid mask of an npy chip, which goes into a file of its own.
+
     Returns:
-        The SHA-256 of the file.
+        The SHA-256 of the file, followed by what goes beside it.
 
     Raises:
         OutputError: it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        for file, content in ((path, data), (mask_path(path), beside)):
+            if not content:
+                continue
+            try:
+                file.write_bytes(content)
+            except FileNotFoundError:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
     except OSError as error:
         raise OutputError(
             f"{path}: the chip cannot be written ({error.strerror or error})"
         ) from error
-    return hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(data)
+    digest.update(beside)
+    return digest.hexdigest()
 
 
 def _describe(chip: Any, bands: Sequence[SourceBand]) -> None:

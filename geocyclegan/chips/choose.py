@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from geocyclegan.chips.aoi import Aoi, cover_shares
-from geocyclegan.chips.geometry import Geometry, Windows, lay_windows
-from geocyclegan.chips.manifest import DomainName, Split
+from geocyclegan.chips.balance import balanced_windows
+from geocyclegan.chips.geometry import (
+    Geometry,
+    Windows,
+    blocks_of,
+    first_windows,
+    lay_windows,
+    split_turned,
+)
+from geocyclegan.chips.manifest import Split
 from geocyclegan.chips.options import ChipOptions
-from geocyclegan.chips.split import DROPPED, VAL
+from geocyclegan.chips.sides import whole_sides
+from geocyclegan.chips.split import DROPPED, TRAIN, VAL
 from geocyclegan.chips.survey import SceneFacts
 from geocyclegan.errors import ChipsError, OptionError
 from geocyclegan.raster.windows import Window
@@ -70,15 +78,26 @@ class Plan:
 
 
 def plan_scenes(
-    scenes: Sequence[SceneFacts], geometry: Geometry, options: ChipOptions
+    scenes: Sequence[SceneFacts],
+    geometry: Geometry,
+    options: ChipOptions,
+    *,
+    known: Collection[Split] = (),
 ) -> list[Plan]:
     """Lay windows over the scenes; scenes that the AOI does not touch are left out.
+
+    Args:
+        scenes: the scenes.
+        geometry: how windows are laid.
+        options: which of them are wanted.
+        known: splits that other scenes of the domain have chips in already.
 
     Raises:
         OptionError: polygons cannot be used, or the AOI touches no scene.
     """
     aoi = Aoi(options.aoi) if options.aoi else None
     exclude = Aoi(options.exclude, "--exclude") if options.exclude else None
+    sides = whole_sides(scenes, geometry, known=known)
     plans, outside = [], []
     for scene in scenes:
         area = aoi.in_pixels(scene.grid, scene.path) if aoi else None
@@ -86,7 +105,7 @@ def plan_scenes(
             outside.append(scene.path)
             continue
         out = exclude.in_pixels(scene.grid, scene.path) if exclude else None
-        plans.append(_plan(scene, geometry, options, area, out))
+        plans.append(_plan(scene, geometry, options, area, out, sides.get(scene.path)))
     if not plans:
         more = f" nor any of {len(outside) - 1} other scenes" if len(outside) > 1 else ""
         raise OptionError(
@@ -99,17 +118,35 @@ def plan_scenes(
 
 
 def _plan(
-    scene: SceneFacts, geometry: Geometry, options: ChipOptions, area: Any, exclude: Any
+    scene: SceneFacts,
+    geometry: Geometry,
+    options: ChipOptions,
+    area: Any,
+    exclude: Any,
+    side: Split | None,
 ) -> Plan:
     shape, size = scene.grid.shape, geometry.size
-    windows = lay_windows(*shape, geometry)
+    base = scene.base or scene.grid
+    if scene.balance is not None:
+        windows = balanced_windows(scene.balance, options.balance_values, scene.grid, geometry)
+    else:
+        windows = lay_windows(*shape, geometry)
+    if scene.base is not None or scene.balance is not None:
+        blocks = blocks_of(*base.shape, geometry)
+        windows = split_turned(windows, size, scene.grid, base, blocks)
+    if scene.balance is not None and geometry.random is not None:
+        windows = first_windows(windows, np.ones(len(windows), np.bool_), geometry.random)
+    if side is not None:
+        windows = replace(
+            windows, split=np.full_like(windows.split, VAL if side == "val" else TRAIN)
+        )
     cover = _shares(area, windows, size, shape) if area is not None else np.ones(len(windows))
     covered = (cover > 0.0) & (cover >= options.min_cover - ROUNDING)
     free = np.ones(len(windows), np.bool_)
     if exclude is not None:
         free = _shares(exclude, windows, size, shape) <= ROUNDING
     chips = tuple(
-        _chip(scene, options.domain, windows, int(i), size, float(cover[i]))
+        _chip(scene, options, windows, int(i), size, float(cover[i]))
         for i in np.flatnonzero(covered & free)
     )
     return Plan(
@@ -129,14 +166,14 @@ def _shares(
 
 
 def _chip(
-    scene: SceneFacts, domain: DomainName, windows: Windows, i: int, size: int, cover: float
+    scene: SceneFacts, options: ChipOptions, windows: Windows, i: int, size: int, cover: float
 ) -> PlannedChip:
     row, col, split = int(windows.rows[i]), int(windows.cols[i]), int(windows.split[i])
     side: Split = "val" if split == VAL else "train"
     return PlannedChip(
         Window(row, col, size, size),
         None if split == DROPPED else side,
-        str(PurePosixPath(f"{side}_{domain}", f"{scene.id}_r{row:05d}_c{col:05d}.tif")),
+        f"{side}_{options.domain}/{scene.id}_r{row:05d}_c{col:05d}.{options.format}",
         cover,
     )
 

@@ -31,6 +31,7 @@ from geocyclegan.chips.manifest import (
     update_manifest,
     write_record,
 )
+from geocyclegan.chips.npyfile import mask_path, owner_name
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.source import state_of_files
 from geocyclegan.chips.statistics import (
@@ -40,7 +41,7 @@ from geocyclegan.chips.statistics import (
     save_statistics,
 )
 from geocyclegan.chips.survey import SceneFacts, warn_of_domains
-from geocyclegan.errors import OutputError
+from geocyclegan.errors import OptionError, OutputError
 from geocyclegan.files import flush_tree, fsync_folder, make_folder
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.radiometry import fit_scaling
@@ -105,7 +106,14 @@ def make_record(
     """Return the domain as it will be: bands and radiometry over all its scenes."""
     entries = _merge_entries(old, named, cuts, geometry, options)
     domain = _fit(old, entries, cuts, options)
-    return DomainRecord(domain, geometry.size, str(options.scale), entries, options.virtual)
+    return DomainRecord(
+        domain,
+        geometry.size,
+        str(options.scale),
+        entries,
+        options.virtual,
+        options.shared_scale,
+    )
 
 
 def commit(
@@ -131,7 +139,7 @@ def commit(
         _publish(cutting_folder(out, name), out, rows)
     write_record(out, name, record)
     replaced = {entry.id for entry in old.scenes if entry.path in named} if old else None
-    gone = update_manifest(out, name, rows, outlines, replaced=replaced)
+    gone = update_manifest(out, name, rows, outlines, replaced=replaced, gpkg=options.gpkg)
     remove_stale(options, rows, gone, {entry.id for entry in record.scenes})
     other = read_record(out, "b" if name == "a" else "a")
     if other is not None:
@@ -139,6 +147,7 @@ def commit(
 
 
 def _rows(cut: Cut, options: ChipOptions) -> Iterator[ChipRow]:
+    gsd = cut.scene.grid.gsd
     for chip in cut.choice.chips:
         plan = chip.plan
         assert plan.split is not None  # for mypy: straddling windows are no chips
@@ -154,7 +163,7 @@ def _rows(cut: Cut, options: ChipOptions) -> Iterator[ChipRow]:
             cover=plan.cover,
             sha256=chip.sha256,
             content=chip.content,
-            gsd=cut.scene.grid.gsd,
+            gsd=gsd,
             label=label_path(plan.path) if chip.label_sha256 else "",
             label_sha256=chip.label_sha256,
         )
@@ -168,6 +177,11 @@ def _publish(cutting: Path, out: Path, rows: Sequence[ChipRow]) -> None:
         for folder in sorted({str(Path(name).parent) for name in names}):
             make_folder(out / folder)
         for name in names:
+            mask = mask_path(cutting / name)
+            if name.endswith(".npy") and mask.exists():
+                os.replace(mask, mask_path(out / name))
+            elif name.endswith(".npy"):
+                mask_path(out / name).unlink(missing_ok=True)  # of the chip that was there
             os.replace(cutting / name, out / name)
         for folder in sorted({str(Path(name).parent) for name in names}):
             fsync_folder(out / folder)
@@ -184,21 +198,22 @@ def _merge_entries(
 ) -> tuple[SceneEntry, ...]:
     """Return the scenes of the domain: refreshed ones stay where they were, new ones follow."""
     fresh = {
-        path: SceneEntry(
-            cut.scene.id,
-            path,
+        name: SceneEntry(
+            name,
+            cut.scene.path,
             options.of_scene(geometry),
             cut.scene.source.to_json(),
             state_of_files(cut.scene.source.files()) if options.virtual else {},
         )
-        for path, cut in cuts.items()
+        for name, cut in cuts.items()
     }
     merged = []
     for entry in old.scenes if old else ():
-        if entry.path in fresh:
-            merged.append(fresh.pop(entry.path))
-        elif entry.path not in named:
+        if entry.path not in named:
             merged.append(entry)
+            continue
+        # A scene may have several entries, one for each angle.
+        merged += [fresh.pop(name) for name in list(fresh) if fresh[name].path == entry.path]
     return (*merged, *fresh.values())
 
 
@@ -209,25 +224,46 @@ def _fit(
     options: ChipOptions,
 ) -> Domain:
     """Fit the radiometry over all scenes; the first of them says what the bands are."""
-    if entries[0].path in cuts:
-        domain = cuts[entries[0].path].scene.domain
+    if entries[0].id in cuts:
+        domain = cuts[entries[0].id].scene.domain
     else:
         assert old is not None  # for mypy: an entry that was not cut now is an old one
         domain = old.domain
     folder = statistics_folder(options.out, options.domain)
     sketches = merge_statistics(
-        cuts[entry.path].statistics
-        if entry.path in cuts
+        cuts[entry.id].statistics
+        if entry.id in cuts
         else load_statistics(folder / f"{entry.id}.npz", domain.count, entry.path)
         for entry in entries
     )
     where = entries[0].path if len(entries) == 1 else f"domain {options.domain}"
+    if options.shared_scale:
+        _refuse_units(domain)
+        together = sketches[0]
+        for sketch in sketches[1:]:
+            together.merge(sketch)
+        shared = fit_scaling(options.scale, together, f"{where}, all bands")
+        return domain.with_scalings([shared] * domain.count)
     return domain.with_scalings(
         [
             fit_scaling(options.scale, sketch, f"{where}, {label}")
             for sketch, label in zip(sketches, domain.labels, strict=True)
         ]
     )
+
+
+def _refuse_units(domain: Domain) -> None:
+    """Refuse one scaling for bands whose numbers do not mean the same."""
+    kinds = {(band.unit, band.scale, band.offset) for band in domain.bands}
+    if len(kinds) > 1:
+        told = ", ".join(
+            f"{label} in {band.unit or 'no unit'} (scale {band.scale:g}, offset {band.offset:g})"
+            for label, band in zip(domain.labels[:4], domain.bands, strict=False)
+        )
+        raise OptionError(
+            f"--shared-scale: the bands differ in unit or packing: {told}; choose bands that are"
+            " alike with --bands"
+        )
 
 
 def remove_stale(
@@ -240,11 +276,12 @@ def remove_stale(
     for row in gone:
         for path in {row.chip, row.label} - listed - {""}:
             (out / path).unlink(missing_ok=True)
+            mask_path(out / path).unlink(missing_ok=True)
     cut_now = {row.scene_id for row in rows}
     for folder in (f"train_{name}", f"val_{name}", f"labels_{name}"):
-        for file in (out / folder).glob("*.tif"):
+        for file in (out / folder).glob("*"):
             ours = file.name.rpartition("_r")[0] in cut_now
-            if ours and f"{folder}/{file.name}" not in listed:
+            if ours and f"{folder}/{owner_name(file.name)}" not in listed:
                 file.unlink(missing_ok=True)
         with suppress(OSError):  # not empty, or never made
             (out / folder).rmdir()

@@ -17,8 +17,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geocyclegan.chips.chipfile import ChipStyle, chip_env, encode_chip, save_chip
+from geocyclegan.chips.chipfile import (
+    DEFAULT_CODEC,
+    ChipEncoder,
+    ChipStyle,
+    Codec,
+    chip_env,
+    encoder_for,
+    save_chip,
+)
 from geocyclegan.chips.choose import ROUNDING, CutChip, Outcome, Plan, PlannedChip
+from geocyclegan.chips.npyfile import NpyEncoder
 from geocyclegan.chips.parts import Part, divide
 from geocyclegan.chips.source import open_classes
 from geocyclegan.chips.statistics import Statistics
@@ -47,12 +56,16 @@ class CutOptions:
         min_valid: least share of valid pixels.
         min_std: least standard deviation of some band.
         content: hash pixels, to find duplicates or to know them again.
+        codec: how chips are compressed.
+        is_npy: chips are npy files.
     """
 
     folder: Path | None
     min_valid: float
     min_std: float
     content: bool
+    codec: Codec = DEFAULT_CODEC
+    is_npy: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,9 +142,10 @@ def _cut(task: _Task) -> tuple[Statistics, list[Outcome]]:
         if scene.labels is not None and task.options.folder is not None:
             labels = stack.enter_context(open_classes(scene.labels, scene.grid))
         style = ChipStyle.of(source.bands, source.dtype)
+        encoder = encoder_for(style, task.options.codec, task.options.is_npy)
         stack.enter_context(chip_env())
         outcomes = [
-            _window(task, chip, *_crop(pixels, valid, chip.window, part.read), style, labels)
+            _window(task, chip, *_crop(pixels, valid, chip.window, part.read), encoder, labels)
             for chip in task.chips
         ]
     rows, cols = part.core.slices_in(part.read)
@@ -157,7 +171,7 @@ def _window(
     chip: PlannedChip,
     pixels: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_],
-    style: ChipStyle,
+    encoder: ChipEncoder | NpyEncoder,
     labels: AlignedScene | None,
 ) -> Outcome:
     """Look at a window, and write it if it passes."""
@@ -173,15 +187,14 @@ def _window(
             return "flat"
     if chip.split is None:
         return "straddling"
-    # A copy: neighbours overlap, and invalid pixels are written over.
-    pixels = np.array(pixels)
     if not whole:
-        pixels[:, ~valid] = 0 if style.nodata is None else style.nodata
+        pixels = np.array(pixels)  # neighbours overlap, and invalid pixels are written over
+        pixels[:, ~valid] = encoder.filler
     content = content_hash(pixels, valid) if options.content else ""
     if options.folder is None:
         return CutChip(chip, share, "", content, "")
-    data = encode_chip(grid.window(chip.window), pixels, valid, style)
-    digest = save_chip(options.folder / chip.path, data)
+    data = encoder.encode(grid.window(chip.window), pixels, valid)
+    digest = save_chip(options.folder / chip.path, data, encoder.beside(valid))
     label_digest = ""
     if labels is not None:
         label_digest = _write_label(options.folder / label_path(chip.path), chip, grid, labels)
@@ -204,14 +217,17 @@ def content_hash(pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> str:
 
 
 def label_path(chip: str) -> str:
-    """Return where the label chip of a chip lies: `labels_a/NAME.tif` for `train_a/NAME.tif`."""
-    path = PurePosixPath(chip)
+    """Return where the label chip of a chip lies: `labels_a/NAME.tif` for `train_a/NAME.tif`.
+
+    Labels are GeoTIFFs beside npy chips, too.
+    """
+    path = PurePosixPath(chip).with_suffix(".tif")
     return str(PurePosixPath(f"labels_{path.parent.name.rpartition('_')[2]}", path.name))
 
 
 def _write_label(path: Path, chip: PlannedChip, grid: Any, labels: AlignedScene) -> str:
     codes, there = labels.read(chip.window)
-    style = ChipStyle.of(labels.bands, labels.dtype)
+    encoder = ChipEncoder(ChipStyle.of(labels.bands, labels.dtype))
     if not there.all():
-        codes[:, ~there] = 0 if style.nodata is None else style.nodata
-    return save_chip(path, encode_chip(grid.window(chip.window), codes, there, style))
+        codes[:, ~there] = encoder.filler
+    return save_chip(path, encoder.encode(grid.window(chip.window), codes, there))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from geocyclegan.chips.split import split_random, split_windows
+from geocyclegan.chips.split import (
+    DROPPED,
+    Blocks,
+    block_edges,
+    choose_blocks,
+    split_random,
+    split_windows,
+)
 from geocyclegan.errors import OptionError
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.windows import starts
@@ -166,6 +173,56 @@ def lay_windows(height: int, width: int, geometry: Geometry) -> Windows:
     return Windows(rows.ravel(), cols.ravel(), split.ravel())
 
 
+def _own_grid(height: int, width: int, geometry: Geometry) -> tuple[list[int], list[int]]:
+    """Return where windows begin on a grid; random ones are split by the grid of their size."""
+    if geometry.random is not None:
+        return starts(height, geometry.size, geometry.size), starts(
+            width, geometry.size, geometry.size
+        )
+    down, across = (
+        edge_starts(side, geometry.size, geometry.step, geometry.edge) for side in (height, width)
+    )
+    return down, across
+
+
+def blocks_of(height: int, width: int, geometry: Geometry) -> Blocks:
+    """Return the validation blocks of a scene."""
+    down, across = _own_grid(height, width, geometry)
+    return choose_blocks(down, across, geometry.size, geometry.val, geometry.seed)
+
+
+def is_divisible(height: int, width: int, geometry: Geometry) -> bool:
+    """Say whether a scene is large enough to hold ground of both training and validation."""
+    down, across = block_edges(*_own_grid(height, width, geometry), geometry.size, geometry.val)
+    return len(down) * len(across) > 1
+
+
+def split_turned(windows: Windows, size: int, grid: Grid, base: Grid, blocks: Blocks) -> Windows:
+    """Split windows of a turned grid by the blocks of the grid that it was turned from.
+
+    Args:
+        windows: windows of `grid`; what their split says is put aside.
+        size: their side.
+        grid: the turned grid.
+        base: the one that it was turned from.
+        blocks: the blocks of that.
+
+    Returns:
+        The same windows; each counts as the upright square around it.
+    """
+    to_base = ~base.transform * grid.transform
+    half = size / 2
+    cols, rows = windows.cols + half, windows.rows + half
+    middle_cols = to_base.a * cols + to_base.b * rows + to_base.c
+    middle_rows = to_base.d * cols + to_base.e * rows + to_base.f
+    reach = half * max(abs(to_base.a) + abs(to_base.b), abs(to_base.d) + abs(to_base.e))
+    # A hair of tolerance, or rounding adds a pixel to squares that were not turned.
+    lefts = np.floor(middle_cols - reach + 1e-6).astype(np.int64)
+    tops = np.floor(middle_rows - reach + 1e-6).astype(np.int64)
+    side = int(np.ceil(2 * reach - 1e-6)) + (0 if reach == half else 1)
+    return replace(windows, split=blocks.assign(tops, lefts, side))
+
+
 def edge_starts(length: int, size: int, step: int, edge: Edge) -> list[int]:
     """Start positions along an axis; `drop` gives none where not even one window fits."""
     if edge == "shift":
@@ -195,6 +252,12 @@ def _scatter(height: int, width: int, geometry: Geometry) -> Windows:
     _, first = np.unique(np.stack([rows, cols]), axis=1, return_index=True)
     fresh = np.zeros(count, np.bool_)
     fresh[first] = True
-    chosen = np.flatnonzero(fresh & (split != 2))[: geometry.random]
-    order = chosen[np.lexsort((cols[chosen], rows[chosen]))]
-    return Windows(rows[order].astype(np.int64), cols[order].astype(np.int64), split[order])
+    windows = Windows(rows.astype(np.int64), cols.astype(np.int64), split)
+    return first_windows(windows, fresh, geometry.random)
+
+
+def first_windows(windows: Windows, fresh: npt.NDArray[np.bool_], count: int) -> Windows:
+    """Keep the first few windows that are fresh and do not straddle; by row, then column."""
+    chosen = np.flatnonzero(fresh & (windows.split != DROPPED))[:count]
+    order = chosen[np.lexsort((windows.cols[chosen], windows.rows[chosen]))]
+    return Windows(windows.rows[order], windows.cols[order], windows.split[order])

@@ -22,6 +22,7 @@ DomainName = Literal["a", "b"]
 Split = Literal["train", "val"]
 
 MANIFEST = "chips.parquet"
+GEOPACKAGE = "chips.gpkg"
 STATISTICS = ".statistics"
 
 
@@ -70,6 +71,7 @@ class DomainRecord:
         scale: the scaling that was asked for, as `--scale` takes it.
         scenes: the scenes, in the order in which they were added.
         virtual: there are no chip files; chips are windows of the scenes.
+        shared_scale: all bands have one scaling.
     """
 
     domain: Domain
@@ -77,6 +79,7 @@ class DomainRecord:
     scale: str
     scenes: tuple[SceneEntry, ...]
     virtual: bool = False
+    shared_scale: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
@@ -85,6 +88,7 @@ class DomainRecord:
             **self.domain.to_json(),
             "size": self.size,
             "scale": self.scale,
+            "shared_scale": self.shared_scale,
             "virtual": self.virtual,
             "scenes": [asdict(scene) for scene in self.scenes],
         }
@@ -110,7 +114,14 @@ class DomainRecord:
         domain = Domain.from_json(value)
         if size < 1 or not domain.bands:
             raise ValueError("no bands or no size")
-        return cls(domain, size, str(value["scale"]), scenes, bool(value.get("virtual", False)))
+        return cls(
+            domain,
+            size,
+            str(value["scale"]),
+            scenes,
+            bool(value.get("virtual", False)),
+            bool(value.get("shared_scale", False)),
+        )
 
 
 def write_record(folder: Path, domain: DomainName, record: DomainRecord) -> None:
@@ -213,6 +224,7 @@ def update_manifest(
     footprints: Iterable[Any],
     *,
     replaced: set[str] | None,
+    gpkg: bool = False,
 ) -> list[ChipRow]:
     """Put chips into the manifest, in place of those of the scenes that they replace.
 
@@ -225,6 +237,7 @@ def update_manifest(
         rows: the new chips.
         footprints: a polygon in EPSG:4326 for each of them, or None.
         replaced: ids of the scenes whose old chips go; None for all scenes of the domain.
+        gpkg: write a GeoPackage beside it, too; one that is there is kept up to date always.
 
     Returns:
         The rows that went and did not come back, whose files nobody needs any more.
@@ -234,7 +247,7 @@ def update_manifest(
     from shapely import from_wkb
 
     with FileLock(folder / f".{MANIFEST}.lock"):
-        for leftover in folder.glob(".chips.*.part.parquet"):
+        for leftover in folder.glob(".chips.*.part.*"):
             leftover.unlink(missing_ok=True)  # of a run that was killed
         old = _read_table(folder, (*_COLUMNS, "geometry"))
         geometries = from_wkb([row.pop("geometry") for row in old])
@@ -257,4 +270,7 @@ def update_manifest(
         )
         with atomic_write(folder / MANIFEST) as part:
             frame.to_parquet(part, index=False)
+        if gpkg or (folder / GEOPACKAGE).exists():
+            with atomic_write(folder / GEOPACKAGE) as part:
+                frame.to_file(part, driver="GPKG", layer="chips")
     return list(gone.values())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
+
+from geocyclegan.raster.bandfiles import short_name
 
 
 def scene_id(path: str, *what: object) -> str:
@@ -16,5 +17,5 @@ def scene_id(path: str, *what: object) -> str:
             never writes over the chips of the old one before the new one is complete.
     """
     digest = hashlib.sha256("\0".join([path, *map(str, what)]).encode()).hexdigest()
-    stem = re.sub(r"[^A-Za-z0-9-]+", "_", Path(path).stem).strip("_")[:80]
+    stem = re.sub(r"[^A-Za-z0-9-]+", "_", short_name(path)).strip("_")[:80]
     return f"{stem or 'scene'}_{digest[:8]}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from geocyclegan.chips.chipfile import DEFAULT_CODEC, Codec
 from geocyclegan.chips.geometry import (
     EDGES,
     LARGEST_CHIP,
@@ -34,8 +35,15 @@ class ChipOptions:
         edge: what becomes of the last window where a scene ends within it: "shift" moves it back,
             "pad" lets it reach beyond, "drop" leaves it out.
         random: windows at random places of each scene, instead of a grid of them.
+        angles: degrees, clockwise, at which the scenes' grids are turned for cutting; chips are cut
+            at each.
+        balance: rasters of classes that the random windows are drawn evenly from: one for all
+            scenes, or one for each.
+        balance_values: the classes to draw; None for all.
         bands: numbers ("1", "2-4") or descriptions; None takes all but alpha.
         scale: how the radiometry is fitted.
+        stack: put files together that differ in their band only.
+        shared_scale: one scaling for all bands, so that their ratios stay what they are.
         like: a raster whose grid the scenes are put on.
         crs: a CRS that the scenes are put into.
         res: a pixel size that the scenes are put to, in units of the CRS: "10" or "10,20".
@@ -52,6 +60,10 @@ class ChipOptions:
             stored units.
         drop_duplicates: leave chips out whose pixels an earlier chip of the domain has.
         labels: rasters to cut alongside: one for all scenes, or one for each.
+        format: "tif" or "npy".
+        compress: how GeoTIFF chips are compressed.
+        layout: a layout of another program that the set is written in, too.
+        gpkg: write the list of chips as a GeoPackage, too.
         virtual: write no chips, only the list of them; they are read from the scenes.
         val: share of the chips to set aside for validation, 0 for none.
         workers: processes; None chooses by the size of the job.
@@ -65,8 +77,13 @@ class ChipOptions:
     stride: Length | None = None
     edge: Edge = "shift"
     random: int | None = None
+    angles: tuple[float, ...] = (0.0,)
+    balance: tuple[str, ...] = ()
+    balance_values: tuple[int, ...] | None = None
     bands: tuple[str, ...] | None = None
     scale: ScaleSpec = field(default_factory=lambda: ScaleSpec("auto"))
+    stack: bool = False
+    shared_scale: bool = False
     like: str | None = None
     crs: str | None = None
     res: str | None = None
@@ -80,6 +97,10 @@ class ChipOptions:
     min_std: float = 0.0
     drop_duplicates: bool = False
     labels: tuple[str, ...] = ()
+    format: Literal["tif", "npy"] = "tif"
+    compress: Codec = DEFAULT_CODEC
+    layout: Literal["cyclegan", "arcgis"] | None = None
+    gpkg: bool = False
     virtual: bool = False
     val: float = 0.1
     workers: int | None = None
@@ -107,6 +128,9 @@ class ChipOptions:
                 "--virtual with --labels: a virtual set has no chips to put labels beside; leave"
                 " one of them out"
             )
+        self.compress.check()
+        if self.format == "npy" and self.compress != DEFAULT_CODEC:
+            raise OptionError(f"--compress {self.compress}: npy files are not compressed")
         for name, file in (("aoi", self.aoi), ("exclude", self.exclude)):
             if file is not None and not file.exists():
                 raise NotFoundError(f"--{name} {file}: no such file")
@@ -128,6 +152,17 @@ class ChipOptions:
                     "--random: random windows follow no --stride and meet no --edge; leave those"
                     " out"
                 )
+        if not self.angles or not all(-360.0 < angle < 360.0 for angle in self.angles):
+            raise OptionError(
+                f"--angles {','.join(f'{angle:g}' for angle in self.angles)}: expected degrees"
+                " between -360 and 360, such as 0,15,30"
+            )
+        if len({angle % 360.0 for angle in self.angles}) < len(self.angles):
+            raise OptionError("--angles: an angle is named twice")
+        if self.balance and self.random is None:
+            raise OptionError("--balance: it draws random windows; say how many with --random N")
+        if self.balance_values is not None and not self.balance:
+            raise OptionError("--balance-values: they are values of a --balance, and none is named")
         if not 0.0 <= self.val < 1.0:
             raise OptionError(f"--val {self.val:g}: expected a share from 0 to below 1")
 
@@ -153,6 +188,7 @@ class ChipOptions:
             domain="b" if self.domain == "a" else "a",
             bands=bands,
             scale=scale or ScaleSpec("auto"),
+            shared_scale=False,
             mask=(),
             mask_values=None,
             labels=(),
@@ -185,6 +221,8 @@ class ChipOptions:
             "stride": geometry.step,
             "edge": self.edge,
             "random": self.random,
+            "angles": list(self.angles),
+            "balance_values": None if self.balance_values is None else list(self.balance_values),
             "bands": None if self.bands is None else list(self.bands),
             "like": self.like,
             "crs": self.crs,

@@ -28,6 +28,7 @@ from geocyclegan.chips.manifest import (
     read_rows,
     statistics_folder,
 )
+from geocyclegan.chips.npyfile import MASK_SUFFIX, read_mask
 from geocyclegan.chips.source import Source, state_of_files
 from geocyclegan.errors import ChipsError, NotFoundError, SceneError
 from geocyclegan.progress import Progress
@@ -123,7 +124,7 @@ class ChipSet:
         # The list is written last: one that does not tell of the same scenes is of an earlier run.
         if {row.scene_id for row in rows} != {scene.id for scene in record.scenes}:
             raise _unfinished(root, domain)
-        scenes = tuple(scene.path for scene in record.scenes)
+        scenes = tuple(dict.fromkeys(scene.path for scene in record.scenes))
         rows = sorted((row for row in rows if row.split == split), key=lambda row: row.chip)
         chips = [row.chip for row in rows]
         if not chips and split == "train":
@@ -188,7 +189,7 @@ class ChipSet:
         if self.virtual:
             pixels, valid = self.virtual[index].read()
         else:
-            pixels, valid, _ = _read_image(path)
+            pixels, valid, _ = read_image(path)
         expected = (self.domain.count, self.size, self.size)
         if pixels.shape != expected or pixels.dtype.name != self.domain.dtype:
             raise ChipsError(
@@ -252,7 +253,9 @@ def _find_layout(root: Path, domain: DomainName, split: Split) -> tuple[Path, ..
             images = sorted(
                 path
                 for path in folder.iterdir()
-                if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+                if path.suffix.lower() in _SUFFIXES
+                and not path.name.startswith(".")
+                and not path.name.endswith(MASK_SUFFIX)
             )
             if images:
                 return tuple(images)
@@ -277,12 +280,22 @@ def _shape_text(shape: Sequence[int], dtype: str) -> str:
     return f"{count} band{'s' * (count != 1)} of {height} x {width} px, {dtype}"
 
 
-def _read_image(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], _Header]:
+def read_image(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], _Header]:
+    """Read an image of any of the formats: pixels, valid mask, and what it is.
+
+    Raises:
+        ChipsError: it cannot be read.
+    """
     if path.suffix.lower() == ".npy":
         pixels = np.ascontiguousarray(_load_array(path))
-        valid = np.ones(pixels.shape[1:], np.bool_)
+        try:
+            valid = read_mask(path, pixels.shape[1:])
+        except (OSError, ValueError, EOFError) as error:
+            raise ChipsError(f"{path}: its valid mask cannot be read ({error})") from error
+        if valid is None:
+            valid = np.ones(pixels.shape[1:], np.bool_)
         if pixels.dtype.kind == "f":
-            valid = np.isfinite(pixels).all(axis=0)
+            valid &= np.isfinite(pixels).all(axis=0)
         return pixels, valid, _array_header(pixels)
     try:
         with Scene(path) as scene:
@@ -348,7 +361,7 @@ def _fit_domain(train: Sequence[Path], every: Sequence[Path]) -> tuple[Domain, i
     sketches = [BandSketch(domain.dtype) for _ in domain.bands]
     with Progress(len(train[::step]), "fit radiometry", "chip") as progress:
         for path in train[::step]:
-            pixels, valid, _ = _read_image(path)
+            pixels, valid, _ = read_image(path)
             for sketch, values in zip(sketches, pixels, strict=True):
                 sketch.update(values[valid])
             progress.update()

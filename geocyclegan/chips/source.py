@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from geocyclegan.raster.align import AlignedScene, Raster
+from geocyclegan.raster.bandfiles import paths_of
 from geocyclegan.raster.bands import SourceBand
 from geocyclegan.raster.domain import cast_values
 from geocyclegan.raster.grid import Grid
-from geocyclegan.raster.scene import Scene
+from geocyclegan.raster.stack import open_scene
 from geocyclegan.raster.windows import Window
 
 
@@ -92,7 +93,7 @@ class Source:
     def files(self) -> list[str]:
         """Return all that is read: the scene, masks, the partner."""
         return [
-            self.path,
+            *paths_of(self.path),
             *(mask.path for mask in self.masks),
             *(self.partner.files() if self.partner else ()),
         ]
@@ -158,7 +159,9 @@ class OpenSource:
     def __init__(self, source: Source) -> None:
         self._packing = source.packing
         with ExitStack() as stack:
-            scene = Scene(source.path, list(map(str, source.bands)), amplitude=source.amplitude)
+            scene = open_scene(
+                source.path, list(map(str, source.bands)), amplitude=source.amplitude
+            )
             stack.enter_context(scene)
             self._raster: Raster = scene
             if source.grid is not None:
@@ -249,7 +252,7 @@ def open_classes(path: str, grid: Grid) -> AlignedScene:
     Raises:
         SceneError: it cannot be used, or has no place on the grid.
     """
-    scene = Scene(path, classes=True)
+    scene = open_scene(path, classes=True)
     try:
         return AlignedScene(scene, grid, "nearest")
     except BaseException:

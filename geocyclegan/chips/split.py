@@ -38,10 +38,11 @@ class _Spans:
 
     @classmethod
     def of(cls, begin: npt.NDArray[Any], size: int, edges: Sequence[int]) -> _Spans:
-        """Find them for windows that begin at `begin`, any shape."""
+        """Find them for windows that begin at `begin`, any shape; outer blocks have no end."""
+        first = np.searchsorted(edges, begin, side="right") - 1
+        last = np.searchsorted(edges, begin + size - 1, side="right") - 1
         return cls(
-            np.asarray(np.searchsorted(edges, begin, side="right") - 1, np.int64),
-            np.asarray(np.searchsorted(edges, begin + size - 1, side="right") - 1, np.int64),
+            np.maximum(np.asarray(first, np.int64), 0), np.maximum(np.asarray(last, np.int64), 0)
         )
 
 
@@ -111,20 +112,70 @@ def _split_all(
     every = np.full(np.broadcast_shapes(begin_rows.shape, begin_cols.shape), TRAIN, np.uint8)
     if val <= 0.0 or not every.size:
         return every
-    down, across = _block_edges(rows, cols, size, val)
+    down, across = block_edges(rows, cols, size, val)
     shape = len(down), len(across)
     count = shape[0] * shape[1]
     if count < 2:
         return every
     spans = _Spans.of(begin_rows, size, down), _Spans.of(begin_cols, size, across)
-    splits = [_split(spans, shape, val, _order(count, seed, trial)) for trial in range(_TRIALS)]
-    # Of a few equally random choices, the one that loses least and comes closest.
-    return min(splits, key=lambda split: _loss(split, val))
+    return _assign(spans, shape, _best(spans, shape, val, seed))
 
 
-def _block_edges(
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a scene, some of them for validation.
+
+    Attributes:
+        down: first row of each row of blocks.
+        across: first column of each column of blocks.
+        chosen: numbers of the validation blocks, row by row; empty where there is but one block.
+    """
+
+    down: tuple[int, ...]
+    across: tuple[int, ...]
+    chosen: tuple[int, ...]
+
+    def assign(
+        self, begin_rows: npt.NDArray[np.int64], begin_cols: npt.NDArray[np.int64], side: int
+    ) -> npt.NDArray[np.uint8]:
+        """Assign squares at any places to TRAIN, VAL or DROPPED `(n,)`."""
+        spans = (
+            _Spans.of(begin_rows, side, self.down),
+            _Spans.of(begin_cols, side, self.across),
+        )
+        chosen = np.array(self.chosen, np.int64)
+        return _assign(spans, (len(self.down), len(self.across)), chosen)
+
+
+def choose_blocks(
+    rows: Sequence[int], cols: Sequence[int], size: int, val: float, seed: int
+) -> Blocks:
+    """Return the blocks that `split_windows` would choose."""
+    if val <= 0.0 or not len(rows) or not len(cols):
+        return Blocks((0,), (0,), ())
+    down, across = block_edges(rows, cols, size, val)
+    chosen: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+    if len(down) * len(across) > 1:
+        begin_rows = np.asarray(rows, np.int64).reshape(-1, 1)
+        begin_cols = np.asarray(cols, np.int64).reshape(1, -1)
+        spans = _Spans.of(begin_rows, size, down), _Spans.of(begin_cols, size, across)
+        chosen = _best(spans, (len(down), len(across)), val, seed)
+    return Blocks(tuple(down), tuple(across), tuple(int(block) for block in chosen))
+
+
+def _best(
+    spans: tuple[_Spans, _Spans], shape: tuple[int, int], val: float, seed: int
+) -> npt.NDArray[np.int64]:
+    """Return, of a few equally random choices, the one that loses least and comes closest."""
+    count = shape[0] * shape[1]
+    trials = [_choose(spans, shape, val, _order(count, seed, trial)) for trial in range(_TRIALS)]
+    return min(trials, key=lambda blocks: _loss(_assign(spans, shape, blocks), val))
+
+
+def block_edges(
     rows: Sequence[int], cols: Sequence[int], size: int, val: float
 ) -> tuple[list[int], list[int]]:
+    """Return where the blocks begin that a grid of windows is gathered in."""
     for block in range(_LARGEST_BLOCK, 0, -1):
         down, across = _edges(rows, size, block), _edges(cols, size, block)
         if len(down) * len(across) * val >= _FEWEST_VAL_BLOCKS:
@@ -141,9 +192,9 @@ def _order(count: int, seed: int, trial: int) -> npt.NDArray[np.int64]:
     return np.array(sorted(range(count), key=keys.__getitem__))
 
 
-def _split(
+def _choose(
     spans: tuple[_Spans, _Spans], shape: tuple[int, int], val: float, order: npt.NDArray[np.int64]
-) -> npt.NDArray[np.uint8]:
+) -> npt.NDArray[np.int64]:
     """Set aside the first blocks of `order`, as many as come closest to the share."""
     low, high = 1, len(order) - 1
     # The share grows with every block: find the first number of blocks that reaches it.
@@ -153,8 +204,10 @@ def _split(
             low = middle + 1
         else:
             high = middle
-    candidates = [_assign(spans, shape, order[:n]) for n in {max(low - 1, 1), low}]
-    return min(candidates, key=lambda split: abs(_share(split) - val))
+    return min(
+        (order[:n] for n in {max(low - 1, 1), low}),
+        key=lambda blocks: abs(_share(_assign(spans, shape, blocks)) - val),
+    )
 
 
 def _assign(

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from geocyclegan.chips.manifest import DomainName, DomainRecord, statistics_folder
 from geocyclegan.errors import ChipsError, OutputError
 from geocyclegan.files import atomic_write
 from geocyclegan.raster.sketch import BandSketch
@@ -69,3 +70,16 @@ def merge_statistics(scenes: Iterable[Statistics]) -> list[BandSketch]:
         for sketch, other in zip(total, sketches, strict=True):
             sketch.merge(other)
     return total
+
+
+def domain_statistics(folder: Path, domain: DomainName, record: DomainRecord) -> list[BandSketch]:
+    """Return the statistics of all scenes of a domain, band by band.
+
+    Raises:
+        ChipsError: they are missing or damaged.
+    """
+    where = statistics_folder(folder, domain)
+    return merge_statistics(
+        load_statistics(where / f"{entry.id}.npz", record.domain.count, entry.path)
+        for entry in record.scenes
+    )

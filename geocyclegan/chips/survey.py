@@ -21,7 +21,8 @@ from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.sources import expand_scenes
-from geocyclegan.raster.target import joint_grid, parse_crs, parse_res, regrid
+from geocyclegan.raster.stack import open_scene
+from geocyclegan.raster.target import joint_grid, parse_crs, parse_res, regrid, turned
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ class SceneFacts:
         grid: the grid on which it is seen.
         block: rows and columns of its blocks.
         labels: a raster to cut alongside, or None.
+        base: the grid that `grid` was turned from, where scenes are cut at angles.
+        balance: a raster of classes that windows are drawn evenly from, or None.
     """
 
     id: str
@@ -47,6 +50,8 @@ class SceneFacts:
     grid: Grid
     block: tuple[int, int]
     labels: str | None
+    base: Grid | None = None
+    balance: str | None = None
 
     @property
     def path(self) -> str:
@@ -72,20 +77,21 @@ def open_scenes(
     Raises:
         NotFoundError, SceneError, OptionError: one cannot be used, or two are not alike.
     """
-    masks, labels = _layers(options, len(paths))
-    sources = []
-    for path, mask in zip(paths, masks, strict=True):
-        with gdal_env(), Scene(path, options.bands, amplitude=options.amplitude) as scene:
+    layers = _layers(options, len(paths))
+    views = []
+    for path, layer in zip(paths, layers, strict=True):
+        with gdal_env(), open_scene(path, options.bands, amplitude=options.amplitude) as scene:
             source = Source(
                 path,
                 tuple(band.index for band in scene.bands),
                 options.amplitude,
                 _target(scene, options),
                 options.resampling,
-                masks=mask,
+                masks=layer.masks,
             )
-        sources.append(source)
-    return _facts(sources, labels, options, wanted)
+            own = scene.grid
+        views += [_View(seen, layer, base) for seen, base in _turn(source, own, options)]
+    return _facts(views, options, wanted)
 
 
 def open_pairs(
@@ -99,34 +105,65 @@ def open_pairs(
     Raises:
         NotFoundError, SceneError, OptionError: see `open_scenes`; or two do not overlap.
     """
-    masks, labels = _layers(options[0], len(paths))
-    sources: tuple[list[Source], list[Source]] = ([], [])
-    for path, partner, mask in zip(paths, partners, masks, strict=True):
+    layers = _layers(options[0], len(paths))
+    views: tuple[list[_View], list[_View]] = ([], [])
+    for path, partner, layer in zip(paths, partners, layers, strict=True):
         pair = []
         with (
             gdal_env(),
-            Scene(path, options[0].bands, amplitude=options[0].amplitude) as first,
-            Scene(partner, options[1].bands, amplitude=options[1].amplitude) as second,
+            open_scene(path, options[0].bands, amplitude=options[0].amplitude) as first,
+            open_scene(partner, options[1].bands, amplitude=options[1].amplitude) as second,
         ):
             grid = joint_grid(
                 _target(first, options[0]) or first.grid, second.grid, (path, partner)
             )
-            for scene, given, own in ((first, options[0], mask), (second, options[1], ())):
+            for scene, given, own in ((first, options[0], layer.masks), (second, options[1], ())):
                 bands = tuple(band.index for band in scene.bands)
-                pair.append(
-                    Source(scene.path, bands, given.amplitude, grid, given.resampling, masks=own)
+                source = Source(
+                    scene.path, bands, given.amplitude, grid, given.resampling, masks=own
                 )
-        sources[0].append(pair[0].with_partner(pair[1]))
-        sources[1].append(pair[1].with_partner(pair[0]))
-    first_facts, geometry = _facts(sources[0], labels, options[0], wanted[0])
-    second_facts, _ = _facts(sources[1], [None] * len(partners), options[1], wanted[1])
+                pair.append(_turn(source, grid, options[0]))
+        for (ours, base), (theirs, _) in zip(*pair, strict=True):
+            views[0].append(_View(ours.with_partner(theirs), layer, base))
+            # Both have the same windows, so those are drawn from the same classes.
+            same = _Layers(balance=layer.balance)
+            views[1].append(_View(theirs.with_partner(ours), same, base))
+    first_facts, geometry = _facts(views[0], options[0], wanted[0])
+    second_facts, _ = _facts(views[1], options[1], wanted[1])
     return (first_facts, second_facts), geometry
 
 
-def _layers(
-    options: ChipOptions, count: int
-) -> tuple[list[tuple[ClassMask, ...]], list[str | None]]:
-    """Return the masks and labels of each scene."""
+@dataclass(frozen=True)
+class _Layers:
+    """Rasters that go with a scene."""
+
+    masks: tuple[ClassMask, ...] = ()
+    labels: str | None = None
+    balance: str | None = None
+
+
+@dataclass(frozen=True)
+class _View:
+    """A scene at one angle; `base` is the grid that it was turned from, if chips are cut at any."""
+
+    source: Source
+    layers: _Layers
+    base: Grid | None
+
+
+def _turn(source: Source, own: Grid, options: ChipOptions) -> list[tuple[Source, Grid | None]]:
+    """Return a scene at each angle, and the grid before it was turned."""
+    if options.angles == (0.0,):
+        return [(source, None)]
+    base = source.grid or own
+    return [
+        (replace(source, grid=turned(base, angle)) if angle % 360.0 else source, base)
+        for angle in options.angles
+    ]
+
+
+def _layers(options: ChipOptions, count: int) -> list[_Layers]:
+    """Return the rasters that go with each scene."""
 
     def spread(option: str, given: Sequence[str]) -> list[str | None]:
         if not given:
@@ -139,18 +176,25 @@ def _layers(
             )
         return [*files] * (count if len(files) == 1 else 1)
 
-    masks: list[tuple[ClassMask, ...]] = [
-        () if file is None else (ClassMask(file, options.mask_values),)
-        for file in spread("mask", options.mask)
+    masks, labels, balance = (
+        spread(option, given)
+        for option, given in (
+            ("mask", options.mask),
+            ("labels", options.labels),
+            ("balance", options.balance),
+        )
+    )
+    return [
+        _Layers(() if mask is None else (ClassMask(mask, options.mask_values),), label, classes)
+        for mask, label, classes in zip(masks, labels, balance, strict=True)
     ]
-    return masks, spread("labels", options.labels)
 
 
 def _target(scene: Scene, options: ChipOptions) -> Grid | None:
     """Return the grid that a scene is put on, None for its own."""
     if options.like is not None:
         (like,) = _one_of(options.like)
-        with Scene(like, classes=True, amplitude=True) as other:
+        with open_scene(like, classes=True, amplitude=True) as other:
             return None if other.grid == scene.grid else other.grid
     if options.crs is None and options.res is None:
         return None
@@ -168,28 +212,28 @@ def _one_of(like: str) -> list[str]:
 
 
 def _facts(
-    sources: Sequence[Source],
-    labels: Sequence[str | None],
-    options: ChipOptions,
-    wanted: Domain | None,
+    views: Sequence[_View], options: ChipOptions, wanted: Domain | None
 ) -> tuple[list[SceneFacts], Geometry]:
     facts: list[SceneFacts] = []
-    geometry: Geometry | None = None
     opened = []
-    for source, label in zip(sources, labels, strict=True):
+    for view in views:
         with gdal_env():
-            seen, domain, grid, block = _look(source, wanted)
-            if label is not None:
-                with open_classes(label, grid):
-                    pass  # only to be sure of it before anything is written
+            seen, domain, grid, block = _look(view.source, wanted)
+            for layer in (view.layers.labels, view.layers.balance):
+                if layer is not None:
+                    with open_classes(layer, grid):
+                        pass  # only to be sure of it before anything is written
         if wanted is None:
             wanted = domain
-        opened.append((seen, domain, grid, block, label))
+        opened.append((seen, domain, grid, block, view))
     geometry = options.geometry([(source.path, grid) for source, _, grid, _, _ in opened])
-    for source, domain, grid, block, label in opened:
+    for source, domain, grid, block, view in opened:
         place = [] if source.grid is None else [str(source.grid.transform), source.grid.shape]
         name = scene_id(source.path, geometry.size, *source.bands, domain.dtype, *place)
-        found = SceneFacts(name, source, domain, grid, block, label)
+        layers = view.layers
+        found = SceneFacts(
+            name, source, domain, grid, block, layers.labels, view.base, layers.balance
+        )
         if facts:
             unlike = difference(facts[0].domain, found.domain)
             if unlike is not None:

@@ -26,16 +26,16 @@ from geocyclegan.chips.choose import (
 from geocyclegan.chips.commit import Cut, begin, clean_folder, commit, make_record
 from geocyclegan.chips.cut import CutOptions, SceneCut, content_hash, cut_scenes
 from geocyclegan.chips.geometry import Geometry
+from geocyclegan.chips.layouts import check_layout, write_layout
 from geocyclegan.chips.manifest import ChipRow, DomainRecord, domain_path, read_record, read_rows
 from geocyclegan.chips.options import ChipOptions
+from geocyclegan.chips.reader import read_image
 from geocyclegan.chips.survey import SceneFacts, open_pairs, open_scenes, warn_of_gsd
 from geocyclegan.chips.workers import choose_workers
 from geocyclegan.errors import ChipsError, NotFoundError, OptionError
-from geocyclegan.files import output_lock
+from geocyclegan.files import flushing, output_lock
 from geocyclegan.raster.domain import Domain
-from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.sources import expand_scenes
-from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def chip_pairs(
 
 
 def _expand(scenes: Sequence[str | Path], options: ChipOptions) -> list[str]:
-    paths = expand_scenes(scenes)
+    paths = expand_scenes(scenes, stack=options.stack)
     if not paths:
         raise NotFoundError("no scene was named")
     for path in paths:
@@ -182,8 +182,8 @@ def _content(options: ChipOptions, row: ChipRow) -> str:
     """Return the hash of a chip's pixels; one that an earlier run did not take is taken now."""
     if row.content:
         return row.content
-    with Scene(options.out / row.chip) as chip:
-        return content_hash(*chip.read(Window(0, 0, *chip.grid.shape)))
+    pixels, valid, _ = read_image(options.out / row.chip)
+    return content_hash(pixels, valid)
 
 
 def _run(
@@ -205,7 +205,7 @@ def _run(
         ready = []
         for job, choices in zip(jobs, chosen, strict=True):
             cuts = {
-                plan.scene.path: Cut(plan.scene, choice, found.statistics)
+                plan.scene.id: Cut(plan.scene, choice, found.statistics)
                 for plan, choice, found in zip(job.plans, choices, job.found, strict=True)
                 if choice.chips
             }
@@ -213,6 +213,9 @@ def _run(
         # From here on the folder changes.
         for job, (record, cuts) in zip(jobs, ready, strict=True):
             commit(record, job.old, job.named, cuts, job.options)
+        for job in jobs:
+            if job.options.layout is not None:
+                write_layout(job.options.out, job.options.domain, job.options.layout)
     return [
         _report(job, record, choices, total)
         for job, (record, _), choices, total in zip(jobs, ready, chosen, totals, strict=True)
@@ -229,7 +232,10 @@ def _cut(facts: Sequence[SceneFacts], options: ChipOptions, geometry: Geometry) 
         for row in read_rows(options.out)
         if row.domain == options.domain and row.scene not in named and not options.overwrite
     ]
-    plans = plan_scenes(facts, geometry, options)
+    if options.layout is not None:
+        has_files = not options.virtual and options.format == "tif"
+        check_layout(options.layout, facts[0].domain, has_files=has_files)
+    plans = plan_scenes(facts, geometry, options, known={row.split for row in kept})
     workers = choose_workers(options.workers, sum(plan.scene.samples for plan in plans))
     cutting = begin(options)
     how = CutOptions(
@@ -237,9 +243,13 @@ def _cut(facts: Sequence[SceneFacts], options: ChipOptions, geometry: Geometry) 
         options.min_valid,
         options.min_std,
         content=options.virtual or options.drop_duplicates,
+        codec=options.compress,
+        is_npy=options.format == "npy",
     )
     step = geometry.size if geometry.random is not None else geometry.step
-    return _Job(facts, options, old, kept, plans, cut_scenes(plans, step, how, workers))
+    with flushing(cutting):
+        found = cut_scenes(plans, step, how, workers)
+    return _Job(facts, options, old, kept, plans, found)
 
 
 def _refuse_contradiction(
@@ -256,6 +266,13 @@ def _refuse_contradiction(
         raise OptionError(
             f"--scale {options.scale}: {where} is scaled by {old.scale}; give --scale {old.scale},"
             f" {remedy}"
+        )
+    if old.shared_scale != options.shared_scale:
+        there, verb = (
+            ("one scaling", "give") if old.shared_scale else ("a scaling each", "leave out")
+        )
+        raise OptionError(
+            f"--shared-scale: {where} has {there} for its bands; {verb} --shared-scale, {remedy}"
         )
     if old.virtual != options.virtual:
         raise OptionError(
@@ -299,7 +316,13 @@ def _report(
     return ChipReport(
         folder=job.options.out,
         record=record,
-        scenes=sum(bool(choice.chips) for choice in choices),
+        scenes=len(
+            {
+                plan.scene.path
+                for plan, choice in zip(job.plans, choices, strict=True)
+                if choice.chips
+            }
+        ),
         windows=sum(choice.windows for choice in choices),
         train=splits["train"],
         val=splits["val"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from geocyclegan.chips.manifest import (
     read_record,
     read_rows,
 )
+from geocyclegan.chips.npyfile import mask_path, owner_name
 from geocyclegan.chips.source import Source
 from geocyclegan.errors import ChipsError, GeoCycleGANError
 from geocyclegan.files import sha256
@@ -75,7 +77,7 @@ def verify_chips(folder: Path) -> ChipCheck:
         for domain in records
         for kind in ("train", "val", "labels")
         for found in (folder / f"{kind}_{domain}").glob("*")
-        if f"{found.parent.name}/{found.name}" not in listed
+        if f"{found.parent.name}/{owner_name(found.name)}" not in listed
     )
     return ChipCheck(len(files) + len(virtual), tuple(damaged), tuple(unlisted))
 
@@ -102,12 +104,22 @@ def _records(folder: Path, rows: Sequence[ChipRow]) -> dict[DomainName, DomainRe
 
 def _check_file(folder: Path, name: str, expected: str) -> str | None:
     try:
-        found = sha256(folder / name)
+        found = _digest(folder / name)
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
     return None if found == expected else "damaged: its SHA-256 is not the one in the manifest"
+
+
+def _digest(chip: Path) -> str:
+    """Return the SHA-256 of a chip, of an npy with the mask beside it."""
+    mask = mask_path(chip)
+    if chip.suffix != ".npy" or not mask.exists():
+        return sha256(chip)
+    digest = hashlib.sha256(chip.read_bytes())
+    digest.update(mask.read_bytes())
+    return digest.hexdigest()
 
 
 def _check_windows(

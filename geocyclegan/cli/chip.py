@@ -14,6 +14,7 @@ from geocyclegan.cli.options import (
     overwrite_option,
     seed_option,
     split_bands,
+    stack_option,
     workers_option,
 )
 
@@ -57,6 +58,14 @@ def _integers(
     return tuple(found)
 
 
+def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, ...]:
+    """Read `0,15,30`."""
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: expected numbers such as 0,15,30") from None
+
+
 def _grouped(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Stack decorators so that --help shows them in the order given."""
 
@@ -95,6 +104,28 @@ _geometry_options = _grouped(
         type=int,
         metavar="N",
         help="N chips at random places of each scene, instead of a grid of chips.",
+    ),
+    click.option(
+        "--balance",
+        multiple=True,
+        metavar="FILE",
+        help="Raster of classes, on any grid; with --random, chips are drawn evenly from its"
+        " classes. One for all scenes, or repeated for each in order.",
+    ),
+    click.option(
+        "--balance-values",
+        callback=_integers,
+        metavar="CLASSES",
+        help="Classes of --balance to draw from, such as 1,4-6.  [default: all]",
+    ),
+    click.option(
+        "--angles",
+        default="0",
+        show_default=True,
+        metavar="DEGREES",
+        callback=_numbers,
+        help="Cut chips on grids turned clockwise by these angles, such as 0,15,30; see"
+        " --resampling.",
     ),
 )
 _alignment_options = _grouped(
@@ -208,6 +239,7 @@ _selection_options = _grouped(
     show_default=True,
     help="Folder of the chips of both domains.",
 )
+@stack_option
 @bands_option
 @click.option(
     "--scale",
@@ -216,6 +248,12 @@ _selection_options = _grouped(
     metavar="SCALE",
     help="How pixel values become network levels: auto, linear:LO,HI, percentile:LO,HI, db, log1p"
     " or zscore. Fitted on the valid pixels of all scenes of the domain.",
+)
+@click.option(
+    "--shared-scale",
+    is_flag=True,
+    help="One scaling for all bands, fitted on them together, so that their ratios are kept; not"
+    " for the partner of a --pair.",
 )
 @_geometry_options
 @_alignment_options
@@ -227,6 +265,28 @@ _selection_options = _grouped(
     help="Raster of classes, on any grid, to cut alongside into labels_a/ or labels_b/. One for all"
     " scenes, or repeated for each in order.",
 )
+@click.option(
+    "--format",
+    type=click.Choice(["tif", "npy"]),
+    default="tif",
+    show_default=True,
+    help="GeoTIFF chips, or NumPy arrays whose place is in the list of chips only.",
+)
+@click.option(
+    "--compress",
+    default="zstd",
+    show_default=True,
+    metavar="CODEC",
+    help="Compression of chips: zstd, deflate, lerc (lossless), lerc:MAX_ERROR in stored units, or"
+    " none.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["cyclegan", "arcgis"]),
+    help="Write the set for another program, too: OUT/cyclegan (trainA, testA, ... of 8-bit PNGs)"
+    " or OUT/arcgis (images, labels, map.txt).",
+)
+@click.option("--gpkg", is_flag=True, help="Write the list of chips as chips.gpkg, too.")
 @click.option(
     "--virtual",
     is_flag=True,
@@ -247,6 +307,7 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
         geocyclegan chip scenes/*.tif --domain b --bands B04,B03,B02 --size 256 --stride 128
         geocyclegan chip sar.tif --pair optical.tif --mask clouds.tif
     """  # noqa: D301 - click reads the backspace character
+    from geocyclegan.chips.chipfile import Codec
     from geocyclegan.chips.options import ChipOptions
     from geocyclegan.chips.tiler import chip_pairs, chip_scenes
     from geocyclegan.errors import OptionError
@@ -255,6 +316,7 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
     partners = given.pop("pair")
     pair_bands, pair_scale = given.pop("pair_bands"), given.pop("pair_scale")
     given["scale"] = ScaleSpec.parse(given["scale"])
+    given["compress"] = Codec.parse(given["compress"])
     options = ChipOptions(**given)
     if partners:
         other = options.partner(pair_bands, ScaleSpec.parse(pair_scale or "auto"))

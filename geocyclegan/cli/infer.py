@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from geocyclegan.cli.options import Settings, overwrite_option, parse_bytes, split_bands
+from geocyclegan.cli.options import (
+    Settings,
+    overwrite_option,
+    parse_bytes,
+    split_bands,
+    stack_option,
+)
 
 
 @click.command("infer")
@@ -75,6 +81,7 @@ from geocyclegan.cli.options import Settings, overwrite_option, parse_bytes, spl
     show_default=True,
     help="Where to run; auto takes CUDA when there is one.",
 )
+@stack_option
 @overwrite_option
 @click.pass_obj
 def command(settings: Settings, /, scenes: tuple[str, ...], **given: Any) -> None:

@@ -34,6 +34,13 @@ _SHEET_CHIPS = 8
     metavar="PNG",
     help="Draw a scene, or a sheet of chips, into this file.",
 )
+@click.option(
+    "--histogram",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PNG",
+    help="Draw the histogram of each band into this file: of all valid pixels of a chipped domain,"
+    " of a sample of a scene; percentiles are marked.",
+)
 @bands_option
 @overwrite_option
 @click.pass_obj
@@ -42,6 +49,7 @@ def command(
     /,
     path: str,
     quicklook: Path | None,
+    histogram: Path | None,
     bands: tuple[str, ...] | None,
     overwrite: bool,
 ) -> None:
@@ -61,43 +69,58 @@ def command(
     folder = Path(path)
     if bands is not None and folder.is_dir() and not _is_scene(folder):
         raise OptionError("--bands: it chooses bands of a scene; chips and models have theirs")
-    if quicklook is not None and quicklook.exists() and not overwrite:
-        raise OutputError(f"--quicklook {quicklook}: it exists; give --overwrite or another name")
+    for option, file in (("quicklook", quicklook), ("histogram", histogram)):
+        if file is not None and file.exists() and not overwrite:
+            raise OutputError(f"--{option} {file}: it exists; give --overwrite or another name")
     image: Image | None = None
+    bars: Image | None = None
     if (folder / "model.json").exists() or (folder / "model" / "model.json").exists():
         from geocyclegan.bundle import load_bundle
 
-        if quicklook is not None:
-            raise OptionError("--quicklook: a model has no pixels; name a scene or chips")
+        if quicklook is not None or histogram is not None:
+            option = "histogram" if quicklook is None else "quicklook"
+            raise OptionError(f"--{option}: a model has no pixels; name a scene or chips")
         lines = _bundle_lines(load_bundle(folder))
     elif folder.is_dir() and not _is_scene(folder):
         lines, image = _chips(folder, quicklook is not None)
+        bars = _chip_histograms(folder) if histogram is not None else None
     else:
-        lines, image = _scene(path, bands, quicklook is not None)
+        lines, image, bars = _scene(path, bands, quicklook is not None, histogram is not None)
     click.echo("\n".join(lines))
     if quicklook is not None:
         if image is None:
             raise SceneError(f"--quicklook: {path} has no valid pixel to draw")
         save_png(quicklook, image)
         click.echo(f"quick-look: {quicklook}")
+    if histogram is not None:
+        if bars is None:
+            raise SceneError(f"--histogram: {path} has no valid pixel to count")
+        save_png(histogram, bars)
+        click.echo(f"histogram: {histogram}")
 
 
 def _is_scene(folder: Path) -> bool:
     """Say whether a folder is a scene that GDAL reads as one."""
-    return folder.suffix.lower() in (".safe", ".zarr")
+    from geocyclegan.raster.bandfiles import is_product
+
+    return folder.suffix.lower() in (".safe", ".zarr") or is_product(folder)
 
 
-def _scene(path: str, bands: Sequence[str] | None, draw: bool) -> tuple[list[str], Image | None]:
+def _scene(
+    path: str, bands: Sequence[str] | None, draw: bool, count: bool
+) -> tuple[list[str], Image | None, Image | None]:
+    """Return what to say of a scene, its quick-look and its histograms."""
     import numpy as np
 
     from geocyclegan.chips.alike import describe
+    from geocyclegan.raster.histogram import draw_histograms
     from geocyclegan.raster.opening import gdal_env
     from geocyclegan.raster.picture import picture
     from geocyclegan.raster.radiometry import ScaleSpec, fit_scaling
-    from geocyclegan.raster.scene import Scene
     from geocyclegan.raster.sketch import BandSketch
+    from geocyclegan.raster.stack import open_scene
 
-    with gdal_env(), Scene(path, bands, amplitude=True) as scene:
+    with gdal_env(), open_scene(path, bands, amplitude=True) as scene:
         pixels, valid = scene.overview(_SAMPLE_SIDE)
         domain, grid, chosen, block = describe(scene), scene.grid, scene.bands, scene.block_shape
     sketches = []
@@ -118,12 +141,17 @@ def _scene(path: str, bands: Sequence[str] | None, draw: bool) -> tuple[list[str
         f"  valid       {valid.mean():.1%} of a sample of {height} x {width} px",
         *_table(rows),
     ]
-    if not draw or not valid.any():
-        return lines, None
+    if not (draw or count) or not valid.any():
+        return lines, None, None
     fitted = domain.with_scalings(
         [fit_scaling(ScaleSpec("auto"), sketch, path) for sketch in sketches]
     )
-    return lines, picture(fitted, fitted.to_levels(pixels, valid), np.asarray(valid))
+    scalings = fitted.radiometry.scalings
+    return (
+        lines,
+        picture(fitted, fitted.to_levels(pixels, valid), np.asarray(valid)) if draw else None,
+        draw_histograms(domain.labels, sketches, scalings) if count else None,
+    )
 
 
 def _grid_lines(grid: Grid) -> list[str]:
@@ -145,6 +173,7 @@ def _grid_lines(grid: Grid) -> list[str]:
 def _chips(folder: Path, draw: bool) -> tuple[list[str], Image | None]:
     from geocyclegan.chips.reader import ChipSet
     from geocyclegan.errors import ChipsError
+    from geocyclegan.raster.bandfiles import told
     from geocyclegan.raster.picture import captioned_row
 
     lines = [str(folder)]
@@ -162,7 +191,7 @@ def _chips(folder: Path, draw: bool) -> tuple[list[str], Image | None]:
             f"domain {name}: {len(train)} train and {len(val)} val {kind} of {train.size} px"
             f" from {len(train.scenes) or 'unknown'} scene{'s' * (len(train.scenes) != 1)}"
         )
-        lines.extend(f"  {scene}" for scene in train.scenes[:5])
+        lines.extend(f"  {told(scene)}" for scene in train.scenes[:5])
         if len(train.scenes) > 5:
             lines.append(f"  ... and {len(train.scenes) - 5} more")
         lines.extend(_domain_lines(train.domain))
@@ -177,6 +206,31 @@ def _chips(folder: Path, draw: bool) -> tuple[list[str], Image | None]:
     return lines, captioned_row(
         [_extend(image, height) for image in images], ["domain A", "domain B"][: len(images)]
     )
+
+
+def _chip_histograms(folder: Path) -> Image:
+    """Draw the histograms of the domains that a folder has, side by side."""
+    from geocyclegan.chips.manifest import read_record
+    from geocyclegan.chips.statistics import domain_statistics
+    from geocyclegan.errors import ChipsError
+    from geocyclegan.raster.histogram import draw_histograms
+    from geocyclegan.raster.picture import captioned_row
+
+    images, captions = [], []
+    names: tuple[Any, ...] = ("a", "b")
+    for name in names:
+        record = read_record(folder, name)
+        if record is not None:
+            sketches = domain_statistics(folder, name, record)
+            scalings = record.domain.radiometry.scalings
+            images.append(draw_histograms(record.domain.labels, sketches, scalings))
+            captions.append(f"domain {name.upper()}, scaled by {record.scale}")
+    if not images:
+        raise ChipsError(
+            f"--histogram: {folder} keeps no statistics; only sets that geocyclegan chip made do"
+        )
+    height = max(len(image) for image in images)
+    return captioned_row([_extend(image, height) for image in images], captions)
 
 
 def _sheet(chips: ChipSet) -> Image:

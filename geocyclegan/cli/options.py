@@ -64,3 +64,9 @@ seed_option = click.option(
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Processes.  [default: by the size of the job]"
 )
+stack_option = click.option(
+    "--stack",
+    is_flag=True,
+    help="Put files together that differ in their band only (x_B02.tif, x_B03.tif): one scene, on"
+    " the grid of its finest band.",
+)

@@ -12,6 +12,7 @@ from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
 from geocyclegan.inference.engine import EngineOptions
 from geocyclegan.inference.statistics import STATS_MEMORY, NormStats, StatisticsOptions
 from geocyclegan.inference.translate import TranslateOptions, refuse_output, translate_scene_with
+from geocyclegan.raster.bandfiles import short_name
 from geocyclegan.raster.sources import expand_scenes
 
 RUNS = Path("runs")
@@ -32,6 +33,7 @@ class InferOptions:
         norm_stats: whose statistics normalise the scene; "auto": as the model was trained.
         stats_memory: bytes for the passes of "sample" and "exact".
         device: "auto", "cpu" or "cuda".
+        stack: put files together that differ in their band only.
         overwrite: replace products that exist.
     """
 
@@ -44,6 +46,7 @@ class InferOptions:
     norm_stats: NormStats = "auto"
     stats_memory: int = STATS_MEMORY
     device: str = "auto"
+    stack: bool = False
     overwrite: bool = False
 
     def bundle(self) -> Bundle:
@@ -99,7 +102,11 @@ def infer_scenes(
     """
     bundle = options.bundle()
     how = options.translation(bundle)
-    sources = expand_scenes(scenes) if scenes else _recorded(bundle, options.direction)
+    sources = (
+        expand_scenes(scenes, stack=options.stack)
+        if scenes
+        else _recorded(bundle, options.direction)
+    )
     products = product_paths(sources, options.out, options.direction)
     for source, product in zip(sources, products, strict=True):
         refuse_output(source, product, options.overwrite)
@@ -144,7 +151,7 @@ def product_paths(sources: Sequence[str], out: Path, direction: Direction) -> li
         raise OptionError(
             f"--out {out}: {len(sources)} scenes need a folder; name one, such as {out.stem}/"
         )
-    products = [out / f"{Path(source).stem}_{direction}.tif" for source in sources]
+    products = [out / f"{short_name(source)}_{direction}.tif" for source in sources]
     if len(set(products)) < len(products):
         raise OptionError(
             "two of the scenes have one name, so their products would overwrite each other;"

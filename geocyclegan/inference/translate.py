@@ -23,11 +23,13 @@ from geocyclegan.inference.statistics import NormStats, resolve_mode
 from geocyclegan.inference.threads import BackgroundWriter
 from geocyclegan.models.generator import Generator
 from geocyclegan.progress import Progress
+from geocyclegan.raster.bandfiles import paths_of
 from geocyclegan.raster.bands import bands_for
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.product import ProductSpec, ProductWriter
 from geocyclegan.raster.scene import Scene
+from geocyclegan.raster.stack import open_scene
 from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
@@ -93,12 +95,12 @@ def translate_scene_with(
         OutputError: the product cannot be written.
     """
     source = bundle.source(options.direction)
-    with gdal_env(), Scene(scene_path, options.bands, amplitude=source.amplitude) as scene:
+    with gdal_env(), open_scene(scene_path, options.bands, amplitude=source.amplitude) as scene:
         bands = options.bands or _bands(bundle, options.direction, scene)
         cache = _cache_bytes(scene, generator, options)
     with (
         gdal_env(cache),
-        Scene(scene_path, bands, amplitude=source.amplitude) as scene,
+        open_scene(scene_path, bands, amplitude=source.amplitude) as scene,
     ):
         _check(scene, source)
         with output_lock(out):
@@ -179,16 +181,16 @@ def _job(
     scene: Scene, bundle: Bundle, cut: EngineOptions, options: TranslateOptions
 ) -> dict[str, Any]:
     """All that the pixels of a product depend on."""
-    file = Path(scene.path)
-    stat = file.stat() if file.is_file() else None
+    files = [Path(path) for path in scene.files]
+    states = [file.stat() for file in files if file.is_file()]
     return {
         "geocyclegan": __version__,
         "torch": str(torch.__version__),
         "device": options.device.type,
         "model": bundle.weights_sha256,
         "direction": options.direction,
-        "scene": str(file.resolve()) if stat else scene.path,
-        "changed": [stat.st_size, stat.st_mtime_ns] if stat else None,
+        "scene": [str(file.resolve()) if file.is_file() else str(file) for file in files],
+        "changed": [[stat.st_size, stat.st_mtime_ns] for stat in states],
         "shape": list(scene.grid.shape),
         "bands": [band.index for band in scene.bands],
         "cut": asdict(cut),
@@ -258,7 +260,9 @@ def refuse_output(scene_path: str, out: Path, overwrite: bool) -> None:
     """
     if out.is_dir():
         raise OutputError(f"--out {out}: a folder; name the GeoTIFF to write")
-    if out.exists() and os.path.exists(scene_path) and os.path.samefile(out, scene_path):
+    if out.exists() and any(
+        os.path.exists(path) and os.path.samefile(out, path) for path in paths_of(scene_path)
+    ):
         raise OutputError(f"--out {out}: it is the input scene; choose another name")
     if out.exists() and not overwrite:
         raise OutputError(f"--out {out}: it exists; give --overwrite or choose another name")
@@ -322,6 +326,6 @@ def _tags(scene: Scene, bundle: Bundle, direction: Direction, mode: str) -> dict
         "GEOCYCLEGAN_METHOD": bundle.method,
         "GEOCYCLEGAN_DIRECTION": direction,
         "GEOCYCLEGAN_NORM_STATS": mode,
-        "GEOCYCLEGAN_SOURCE": Path(scene.path).name,
+        "GEOCYCLEGAN_SOURCE": ", ".join(Path(path).name for path in scene.files[:20]),
         "GEOCYCLEGAN_SOURCE_BANDS": ",".join(band.label for band in scene.bands),
     }

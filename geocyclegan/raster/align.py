@@ -129,6 +129,11 @@ class AlignedScene:
         self._scene.close()
 
     @property
+    def scene(self) -> Scene:
+        """The scene, on its own grid."""
+        return self._scene
+
+    @property
     def block_shape(self) -> tuple[int, int]:
         """Rows and columns that are best read together."""
         return self._scene.block_shape if self._shift is not None else (self._side, self._side)
@@ -214,6 +219,7 @@ class _Places:
         out = np.zeros((len(values), *self._target.shape), values.dtype)
         # Two rasters without a CRS share whatever plane they are in.
         crs = "EPSG:3857"
+        scale = self._turned_scale()
         reproject(
             np.ascontiguousarray(values),
             out,
@@ -226,15 +232,33 @@ class _Places:
             init_dest_nodata=True,
             resampling=Resampling[method],
             tolerance=_TOLERANCE,
+            **({} if scale is None else {"XSCALE": scale, "YSCALE": scale}),
         )
         return out
+
+    def _turned_scale(self) -> float | None:
+        """Return pixels of the target per pixel of the source, where one grid is turned.
+
+        GDAL would take it from the boxes around both, and blur as if the source were finer.
+        """
+        if self._source.crs != self._target.crs:
+            return None
+        step = ~self._source.transform * self._target.transform
+        if abs(step.b) + abs(step.d) < 1e-9:
+            return None
+        return min(1.0, 1.0 / math.sqrt(abs(step.determinant)))
+
+
+def is_class(band: SourceBand) -> bool:
+    """Say whether a band holds classes or flags, by its colour table or its name."""
+    words = (band.name or "").replace("_", " ")
+    return band.color == "palette" or bool(_CLASSES.search(words))
 
 
 def _method(band: SourceBand, asked: str) -> str:
     if asked != "auto":
         return asked
-    is_class = band.color == "palette" or bool(_CLASSES.search((band.name or "").replace("_", " ")))
-    return "nearest" if is_class else "bilinear"
+    return "nearest" if is_class(band) else "bilinear"
 
 
 def _smooth_dtype(dtype: np.dtype[Any]) -> npt.DTypeLike:

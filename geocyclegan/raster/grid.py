@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 from affine import Affine
@@ -19,6 +20,12 @@ from geocyclegan.raster.windows import Window
 
 # Length of a degree of latitude on the WGS 84 ellipsoid's authalic sphere (radius 6 371 007.2 m).
 METRES_PER_DEGREE = math.pi / 180.0 * 6_371_007.2
+
+
+@lru_cache(maxsize=64)
+def _is_web_mercator(crs: CRS) -> bool:
+    # PROJ looks through its whole database for a CRS that does not name itself.
+    return bool(crs.to_epsg() == 3857)
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Grid:
         factor = 1.0
         if self.crs.is_projected:
             factor = float(self.crs.linear_units_factor[1])
-        if self.crs.to_epsg() == 3857:
+        if _is_web_mercator(self.crs):
             radius = 6_378_137.0
             latitude = math.atan(math.sinh(self._centre()[1] / radius))
             factor *= math.cos(latitude)

@@ -8,6 +8,7 @@ their pixels, and that failure is an error here, never a silent zero.
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 # One block decodes as a whole, whatever window is asked for.
 LARGEST_BLOCK_BYTES = 1 << 30
+_MANY_BANDS = 1000
 
 
 @cache
@@ -72,6 +74,9 @@ class Scene:
         self._classes = classes
         self._dataset = open_dataset(self.path)
         try:
+            if self._dataset.count > _MANY_BANDS:
+                # Headers may claim tens of thousands; to describe them all takes its time.
+                self._check_block(self._dataset.block_shapes[0])
             # First of all: what GDAL could not make of the CRS, it says at the next call.
             crs = self._read_crs()
             self.all_bands = describe_bands(self._dataset)
@@ -97,6 +102,20 @@ class Scene:
     def close(self) -> None:
         """Close the file."""
         self._dataset.close()
+
+    def redescribe(self, bands: Sequence[SourceBand]) -> None:
+        """Say more of all bands than the file does; they keep their numbers."""
+        self.all_bands = tuple(bands)
+        self.bands = tuple(bands[band.index - 1] for band in self.bands)
+
+    def select(self, indexes: Sequence[int]) -> None:
+        """Choose other bands by their numbers."""
+        self.bands = tuple(self.all_bands[index - 1] for index in indexes)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that it is read from."""
+        return (self.path,)
 
     @property
     def name(self) -> str:
@@ -285,20 +304,22 @@ class Scene:
                 " amplitude in decibel"
             )
         if d.transform == Affine.identity():
-            gcps, gcps_crs = d.gcps
-            if gcps:
-                target = f"-t_srs {gcps_crs.to_string()} " if gcps_crs else ""
+            if d.gcps[0]:
                 raise SceneError(
                     f"{self.path}: it has ground control points and no transform; put it on a"
-                    f" grid first: gdalwarp {target}{self.path} warped.tif"
+                    f" grid first: gdalwarp {shlex.quote(self.path)} warped.tif"
                 )
             if d.tags(ns="RPC"):
                 raise SceneError(
                     f"{self.path}: it has rational polynomial coefficients and no transform; put"
-                    f" it on a grid first: gdalwarp -rpc {self.path} warped.tif"
+                    f" it on a grid first: gdalwarp -rpc {shlex.quote(self.path)} warped.tif"
                 )
-        rows, cols = self.block_shape
-        interleaved = d.profile.get("interleave") == "pixel"
+        self._check_block(self.block_shape)
+
+    def _check_block(self, shape: tuple[int, int]) -> None:
+        d = self._dataset
+        rows, cols = shape
+        interleaved = d.interleaving is not None and d.interleaving.value == "PIXEL"
         bytes_per_pixel = np.dtype(d.dtypes[0] if "complex_int" not in d.dtypes[0] else "c8")
         block = rows * cols * bytes_per_pixel.itemsize * (d.count if interleaved else 1)
         if block > LARGEST_BLOCK_BYTES:

@@ -16,16 +16,27 @@ import numpy.typing as npt
 
 _DROPPED_BITS = 14
 _FLOAT_BINS = 1 << (32 - _DROPPED_BITS)
-# Pixels that are looked at in one go, so that wider copies of them stay small.
-_AT_ONCE = 1 << 20
+# Pixels that are looked at in one go: wider copies of them stay in a core's cache.
+_AT_ONCE = 1 << 16
 
 
-def _float_bins(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
+def _float_bins(values: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     # Negative floats grow with the pattern of their magnitude: flip them all; positive ones only
     # need to stand above them.
-    ordered = np.where(bits >> 31 == 1, ~bits, bits | np.uint32(1 << 31))
-    return (ordered >> np.uint32(_DROPPED_BITS)).astype(np.uint32)
+    sign = (bits.view(np.int32) >> 31).view(np.uint32)  # all ones or none
+    sign |= np.uint32(1 << 31)
+    sign ^= bits
+    sign >>= np.uint32(_DROPPED_BITS)
+    return sign.astype(np.intp)
+
+
+def _add_bins(bins: npt.NDArray[np.int64], indexes: npt.NDArray[np.intp]) -> None:
+    """Count indexes into bins; they are overwritten. Most lie close together, far from zero."""
+    first = int(indexes.min())
+    indexes -= first
+    found = np.bincount(indexes)
+    bins[first : first + found.size] += found
 
 
 def _float_edges(bins: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -76,11 +87,12 @@ class BandSketch:
     def update(self, values: npt.NDArray[Any]) -> None:
         """Add pixels (any shape, all of them valid and finite)."""
         flat = values.ravel()
-        for start in range(0, flat.size, _AT_ONCE):
-            if self.is_exact:
-                self._count(flat[start : start + _AT_ONCE])
-            else:
-                self._measure(flat[start : start + _AT_ONCE])
+        if not flat.size:
+            return
+        if self.is_exact:
+            self._count(flat)
+        for start in range(0, flat.size if not self.is_exact else 0, _AT_ONCE):
+            self._measure(flat[start : start + _AT_ONCE])
 
     def _count(self, values: npt.NDArray[Any]) -> None:
         """Add values that have bins of their own: the histogram holds all there is to know."""
@@ -89,30 +101,39 @@ class BandSketch:
             # Shifted bits count from the lowest value on, without a wider type.
             unsigned = np.dtype(self.dtype.replace("int", "uint"))
             values = values.view(unsigned) ^ unsigned.type(-lowest)
-        bins = np.bincount(values, minlength=self._bin_count)
+        bins = np.zeros(self._bin_count, np.int64)
+        indexes = np.empty(min(_AT_ONCE, values.size), np.intp)
+        for start in range(0, values.size, _AT_ONCE):
+            part = values[start : start + _AT_ONCE]
+            indexes[: part.size] = part
+            found = np.bincount(indexes[: part.size])
+            bins[: found.size] += found
         used = np.flatnonzero(bins)
-        found, times = (used + lowest).astype(np.float64), bins[used]
-        mean = float((found * times).sum()) / values.size
-        self._merge_moments(values.size, mean, float((np.square(found - mean) * times).sum()))
-        self.minimum = min(self.minimum, float(found[0]))
-        self.maximum = max(self.maximum, float(found[-1]))
-        above = found > 0
+        seen, times = (used + lowest).astype(np.float64), bins[used]
+        mean = float((seen * times).sum()) / values.size
+        self._merge_moments(values.size, mean, float((np.square(seen - mean) * times).sum()))
+        self.minimum = min(self.minimum, float(seen[0]))
+        self.maximum = max(self.maximum, float(seen[-1]))
+        above = seen > 0
         if above.any():
             self.positive += int(times[above].sum())
-            self.smallest_positive = min(self.smallest_positive, float(found[above][0]))
+            self.smallest_positive = min(self.smallest_positive, float(seen[above][0]))
         self.bins += bins
 
     def _measure(self, values: npt.NDArray[Any]) -> None:
         wide = values.astype(np.float64)
         mean = float(wide.mean())
-        self._merge_moments(values.size, mean, float(np.square(wide - mean).sum()))
-        self.minimum = min(self.minimum, float(values.min()))
+        wide -= mean
+        self._merge_moments(values.size, mean, float(np.dot(wide, wide)))
+        lowest = float(values.min())
+        self.minimum = min(self.minimum, lowest)
         self.maximum = max(self.maximum, float(values.max()))
-        above = values[values > 0]
+        above = values if lowest > 0 else values[values > 0]
         if above.size:
             self.positive += above.size
-            self.smallest_positive = min(self.smallest_positive, float(above.min()))
-        self.bins += np.bincount(_float_bins(values), minlength=self._bin_count)
+            smallest = lowest if lowest > 0 else float(above.min())
+            self.smallest_positive = min(self.smallest_positive, smallest)
+        _add_bins(self.bins, _float_bins(values))
 
     def merge(self, other: BandSketch) -> None:
         """Add another sketch of the same pixel type (Chan et al. 1979 for the moments)."""
@@ -159,6 +180,25 @@ class BandSketch:
         low, high = _float_edges(np.array([found, found + 1]))
         value = low + (high - low) * (rank - before + 0.5) / float(self.bins[found])
         return float(min(max(value, self.minimum), self.maximum))
+
+    def histogram(self, low: float, high: float, columns: int) -> npt.NDArray[np.int64]:
+        """Count pixels in equal columns between two values; what lies beyond is left out.
+
+        Integers with fewer values than columns get a column for each value.
+        """
+        used = np.flatnonzero(self.bins)
+        if self.is_exact:
+            values = used.astype(np.float64) + int(np.iinfo(self.dtype).min)
+            first, last = round(low), round(high)
+            if last - first < columns:
+                return np.histogram(
+                    values, last - first + 1, (first - 0.5, last + 0.5), weights=self.bins[used]
+                )[0].astype(np.int64)
+        else:
+            values = (_float_edges(used) + _float_edges(used + 1)) / 2
+            values = np.clip(values, self.minimum, self.maximum)
+        found = np.histogram(values, columns, (low, high), weights=self.bins[used])[0]
+        return np.asarray(found, np.int64)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return compact arrays that `from_arrays` reads back."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from geocyclegan.errors import NotFoundError
+from geocyclegan.raster.bandfiles import JOIN, is_product, stacked
 from geocyclegan.raster.opening import SUBDATASET
 
 # What a folder is searched for. Other files are opened when they are named, VRTs included.
@@ -16,15 +18,18 @@ _RASTERS = frozenset(
     .nitf .asc .dem .dt0 .dt1 .dt2 .hgt .bil .bip .bsq .webp .bmp .gif .mrf .pix .safe .zarr
     """.split()  # noqa: SIM905 - a list of forty quoted names reads worse
 )
+# Folders in a folder are looked into if they are named like products: there may be many others.
+_PRODUCT = re.compile(r"L[COTEM]\d{2}_|.+\.SAFE$", re.I)
 _SCENE_FOLDERS = frozenset({".safe", ".zarr"})
 
 
-def expand_scenes(items: Sequence[str | Path]) -> list[str]:
+def expand_scenes(items: Sequence[str | Path], *, stack: bool = False) -> list[str]:
     """Return the absolute paths of all scenes that are meant, each once, in order.
 
     Args:
-        items: files, glob patterns, folders (their rasters, not those of folders in them), URLs and
-            sub-dataset names.
+        items: files, glob patterns, folders (their rasters, not those of folders in them), URLs,
+            sub-dataset names, Sentinel-2 and Landsat products, and files joined by `+`.
+        stack: put files together that differ in their band only.
 
     Raises:
         NotFoundError: nothing is there, or a folder holds no raster.
@@ -33,11 +38,13 @@ def expand_scenes(items: Sequence[str | Path]) -> list[str]:
     for item in map(str, items):
         for path in _expand_one(item):
             found[path] = None
-    return list(found)
+    return stacked(list(found)) if stack else list(found)
 
 
 def _expand_one(item: str) -> list[str]:
     path = Path(item)
+    if is_product(path):
+        return [str(path.resolve())]
     if path.is_dir() and path.suffix.lower() not in _SCENE_FOLDERS:
         rasters = sorted(
             child
@@ -46,11 +53,16 @@ def _expand_one(item: str) -> list[str]:
             and not child.name.startswith(".")
             and (child.is_file() or child.suffix.lower() in _SCENE_FOLDERS)
         )
+        rasters += sorted(
+            child for child in path.iterdir() if is_product(child) and child not in rasters
+        )
         if not rasters:
             raise NotFoundError(f"{item}: the folder holds no raster; name the scenes themselves")
         return [str(raster.resolve()) for raster in rasters]
     if path.exists():
         return [str(path.resolve())]
+    if JOIN in item and not glob.has_magic(item) and Path(item.split(JOIN)[0]).is_file():
+        return [JOIN.join(found for part in item.split(JOIN) for found in _expand_one(part))]
     if "://" in item or item.startswith("/vsi") or SUBDATASET.match(item):
         return [item]
     if glob.has_magic(item):

@@ -180,3 +180,24 @@ def joint_grid(first: Grid, second: Grid, names: tuple[str, str]) -> Grid:
     if 0 in shared.shape:
         raise SceneError(f"{names[0]} and {names[1]} cannot be paired: they do not overlap")
     return first.window(shared)
+
+
+def turned(grid: Grid, degrees: float) -> Grid:
+    """Return a grid with the same pixels turned clockwise about the middle, large enough for all.
+
+    The turn is one of pixels: on pixels that are not square it is not one of the ground.
+    """
+    turn = Affine.rotation(degrees)
+    half = grid.width / 2, grid.height / 2
+    corners = [(sx * half[0], sy * half[1]) for sx in (-1, 1) for sy in (-1, 1)]
+    back = [(~turn) * corner for corner in corners]
+    # A hair of tolerance, or a quarter turn gets an empty row.
+    width = math.ceil(2 * max(x for x, _ in back) - 1e-6)
+    height = math.ceil(2 * max(y for _, y in back) - 1e-6)
+    transform = (
+        grid.transform
+        * Affine.translation(*half)
+        * turn
+        * Affine.translation(-width / 2, -height / 2)
+    )
+    return Grid(grid.crs, transform, height, width)

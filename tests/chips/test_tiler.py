@@ -479,3 +479,23 @@ def test_the_description_is_plain_json(make_scene: MakeScene, options: ChipOptio
     assert value["scenes"][0]["path"] == str(path)
     assert value["scenes"][0]["options"]["stride"] == 32
     assert value["scale"] == "auto"
+
+
+def test_bands_that_share_a_scale_keep_their_ratios(
+    make_scene: Callable[..., Path], tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(1, 100, (2, 64, 64)).astype(np.uint16)
+    pixels[1] *= 10
+    scene = make_scene(pixels=pixels)
+    out = tmp_path / "chips"
+    options = ChipOptions(out=out, size=16, shared_scale=True)
+    bands = chip_scenes([scene], options).record.domain.bands
+    assert bands[0].scaling == bands[1].scaling
+    assert bands[0].scaling.knots[-1] == 990
+    with pytest.raises(OptionError, match="give --shared-scale"):
+        chip_scenes([scene], replace(options, shared_scale=False))
+    with rasterio.open(scene, "r+") as file:
+        file.units = ["m", "K"]
+    with pytest.raises(OptionError, match="differ in unit"):
+        chip_scenes([scene], replace(options, out=tmp_path / "other"))
+    assert not (tmp_path / "other").exists()

@@ -111,3 +111,16 @@ def test_verify_says_what_it_cannot_check(work: Path) -> None:
     assert result.exit_code == 1
     assert "carries no hash" in result.stderr
     assert run("verify", "none").exit_code == 2
+
+
+def test_histograms_of_a_scene_and_of_chips(work: Path) -> None:
+    result = run("info", "sar.tif", "--histogram", "scene.png")
+    assert result.exit_code == 0, result.output
+    assert run("chip", "sar.tif", "--size", "16", "--domain", "b", "--bands", "VV").exit_code == 0
+    assert run("info", "chips", "--histogram", "chips.png").exit_code == 0
+    with Image.open("scene.png") as scene, Image.open("chips.png") as chips:
+        assert chips.width > 2 * scene.width
+        assert chips.height > scene.height  # a caption
+        assert len(set(scene.getdata())) > 4  # bars, percentiles and knots
+    assert run("info", "chips", "--histogram", "chips.png").exit_code == 1
+    assert run("info", "model", "--histogram", "model.png").exit_code == 2

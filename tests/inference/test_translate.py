@@ -281,3 +281,38 @@ def test_cuda_is_refused_where_there_is_none() -> None:
     with pytest.raises(OptionError, match="no CUDA device"):
         choose_device("cuda")
     assert choose_device("auto").type == "cpu"
+
+
+def test_a_scene_of_several_files_is_translated_on_its_finest_grid(
+    tmp_path: Path, make_raster: MakeRaster
+) -> None:
+    random = np.random.default_rng(0)
+    fine = make_raster("x_B02.tif", random.integers(1, 255, (1, 40, 44)).astype(np.uint8))
+    coarse = make_raster(
+        "x_B05.tif",
+        random.integers(1, 255, (1, 20, 22)).astype(np.uint8),
+        transform=Affine(20.0, 0.0, 500_000.0, 0.0, -20.0, 4_200_000.0),
+    )
+    scaling = BandScaling("linear", (0.0, 255.0), (-1.0, 1.0))
+    domain = Domain((BandInfo(scaling, "B05"), BandInfo(scaling, "B02")), "uint8")
+    network = build_generator("resnet6", in_channels=2, out_channels=2, width=2)
+    bundle = load_bundle(
+        save_bundle(
+            tmp_path / "model",
+            method="cyclegan",
+            generators={"a2b": ("resnet6", network)},
+            domains={"a": domain, "b": domain},
+            tile=32,
+            training={},
+        )
+    )
+    spec, out = f"{fine}+{coarse}", tmp_path / "product.tif"
+    translate_scene(spec, out, bundle, TranslateOptions())
+    with rasterio.open(out) as product, rasterio.open(fine) as scene:
+        assert (product.shape, product.transform) == (scene.shape, scene.transform)
+        assert product.descriptions == ("B05", "B02")
+        assert product.tags()["GEOCYCLEGAN_SOURCE"] == "x_B02.tif, x_B05.tif"
+        assert product.tags()["GEOCYCLEGAN_SOURCE_BANDS"] == "B05,B02"
+    # None of the files may be written over.
+    with pytest.raises(OutputError, match="it is the input scene"):
+        translate_scene(spec, coarse, bundle, TranslateOptions(overwrite=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from affine import Affine
@@ -55,3 +56,13 @@ def test_window_and_footprint() -> None:
     assert part.xy(0, 0) == (5e5 + 200, 4e6 - 100)
     assert part.shape == (5, 6)
     assert grid.footprint().area == pytest.approx(100 * 80 * 100.0)
+
+
+def test_the_size_of_a_pixel_is_known_quickly_in_a_crs_without_a_name() -> None:
+    # PROJ searches its database for such a CRS: half a second, where it was done for each chip.
+    crs = CRS.from_string("+proj=laea +lat_0=12.3 +lon_0=45.6 +ellps=bessel +units=m")
+    grid = Grid(crs, Affine(7.5, 0, 0, 0, -7.5, 0), 100, 100)
+    started = time.process_time()
+    sizes = {grid.window(Window(i, i, 8, 8)).gsd for i in range(200)}
+    assert sizes == {7.5}
+    assert time.process_time() - started < 5

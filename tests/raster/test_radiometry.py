@@ -200,3 +200,17 @@ def test_domain_json_round_trip_and_shared_bands() -> None:
     assert back.bands == a.bands
     assert shared_bands(a, b) == ((0, 2),)
     assert a.labels == ("red", "green", "band 3")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
+def test_a_histogram_counts_every_pixel_between_its_ends(dtype: str) -> None:
+    values = np.random.default_rng(0).normal(100, 8, 10_000).astype(dtype)
+    sketch = BandSketch(dtype)
+    sketch.update(values)
+    low, high = float(values.min()), float(values.max())
+    counts = sketch.histogram(low, high, 256)
+    assert counts.sum() == 10_000
+    assert np.argmax(counts) == pytest.approx((100 - low) / (high - low) * len(counts), rel=0.25)
+    if dtype != "float32":
+        assert counts.tolist() == [int((values == v).sum()) for v in range(int(low), int(high) + 1)]
+    assert sketch.histogram(0.0, low - 1.0, 64).sum() == 0

@@ -1,0 +1,181 @@
+"""One scene out of several files: bands of their own files, also of different pixel sizes.
+
+The finest of the chosen bands gives the grid; the others are seen on it as `raster.align` does it:
+bilinear, and nearest for bands of classes. A pixel is valid where it is valid in every chosen band.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geocyclegan.errors import SceneError
+from geocyclegan.raster.align import AlignedScene, is_class
+from geocyclegan.raster.bandfiles import BandFile, band_files, short_name
+from geocyclegan.raster.bands import SourceBand
+from geocyclegan.raster.scene import Scene
+from geocyclegan.raster.windows import Window
+
+
+def open_scene(
+    path: str | Path,
+    bands: Sequence[str] | None = None,
+    *,
+    amplitude: bool = False,
+    classes: bool = False,
+) -> Scene:
+    """Open a scene of one file or of several; see `Scene` for what may be asked and raised."""
+    files = band_files(str(path))
+    if files is None:
+        return Scene(path, bands, amplitude=amplitude, classes=classes)
+    return StackedScene(str(path), files, bands, amplitude=amplitude, classes=classes)
+
+
+class StackedScene(Scene):
+    """An open scene whose bands lie in several files; a context manager.
+
+    Args:
+        path: what the scene is called.
+        files: its files.
+        bands: numbers ("1", "2-4", counted through all files) or names; None takes those that are
+            chosen in `files`, alpha and classes left out.
+        amplitude: see `Scene`.
+        classes: see `Scene`.
+
+    Raises:
+        NotFoundError, SceneError, OptionError: see `Scene`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        files: Sequence[BandFile],
+        bands: Sequence[str] | None = None,
+        *,
+        amplitude: bool = False,
+        classes: bool = False,
+    ) -> None:
+        self.path = path
+        self._files = files
+        with ExitStack() as stack:
+            parts = [
+                stack.enter_context(Scene(file.path, amplitude=amplitude, classes=classes))
+                for file in files
+            ]
+            every: list[SourceBand] = []
+            self._home: dict[int, tuple[int, int]] = {}
+            default = []
+            for at, (file, part) in enumerate(zip(files, parts, strict=True)):
+                part.redescribe([_told(band, file, part) for band in part.all_bands])
+                for band in part.all_bands:
+                    index = len(every) + 1
+                    self._home[index] = at, band.index
+                    every.append(replace(band, index=index))
+                    if file.chosen and band.color != "alpha" and not is_class(every[-1]):
+                        default.append(str(index))
+            self.all_bands = tuple(every)
+            self.bands = self._choose(bands if bands is not None or not default else default)
+            self._parts = self._view(parts)
+            self._stack = stack.pop_all()
+
+    def _view(self, parts: Sequence[Scene]) -> list[tuple[Scene | AlignedScene, list[int]]]:
+        """Choose the bands of each file, and put all on the finest grid."""
+        wanted: dict[int, list[int]] = {}
+        for place, band in enumerate(self.bands):
+            wanted.setdefault(self._home[band.index][0], []).append(place)
+        for at, places in wanted.items():
+            parts[at].select([self._home[self.bands[place].index][1] for place in places])
+
+        def area(at: int) -> float:
+            across, down = parts[at].grid.pixel_size
+            return across * down
+
+        finest = min(wanted, key=area)
+        self.grid = parts[finest].grid
+        self._finest = parts[finest]
+        views: list[tuple[Scene | AlignedScene, list[int]]] = []
+        for at, places in wanted.items():
+            part = parts[at]
+            try:
+                seen = part if part.grid == self.grid else AlignedScene(part, self.grid)
+            except SceneError as error:
+                raise SceneError(
+                    f"{error}; it cannot be stacked with {self._finest.path}, leave one out"
+                ) from error
+            views.append((seen, places))
+        return views
+
+    @property
+    def name(self) -> str:
+        """What the names of its files share."""
+        return short_name(self.path)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that it is read from."""
+        return tuple(file.path for file in self._files)
+
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """Rows and columns of the blocks of the finest file."""
+        return self._finest.block_shape
+
+    @property
+    def may_have_invalid(self) -> bool:
+        """False only if all files say that every pixel is valid, and all are of one grid."""
+        return any(
+            isinstance(part, AlignedScene) or part.may_have_invalid for part, _ in self._parts
+        )
+
+    def close(self) -> None:
+        """Close all files."""
+        self._stack.close()
+
+    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Read a window; see `Scene.read`."""
+        pixels = np.zeros((len(self.bands), *window.shape), self.dtype)
+        valid = np.ones(window.shape, np.bool_)
+        for part, places in self._parts:
+            values, mask = part.read(window)
+            pixels[places] = values
+            valid &= mask
+        return pixels, valid
+
+    def overview(self, most: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Read every n-th pixel; see `Scene.overview`. Files are taken to cover one ground."""
+        pixels: npt.NDArray[Any] | None = None
+        valid = self._finest.overview(most)[1]
+        shape = valid.shape
+        for part, places in self._parts:
+            scene = part if isinstance(part, Scene) else part.scene
+            values, mask = scene.overview(most)
+            rows = np.arange(shape[0]) * mask.shape[0] // shape[0]
+            cols = np.arange(shape[1]) * mask.shape[1] // shape[1]
+            if pixels is None:
+                pixels = np.zeros((len(self.bands), *shape), self.dtype)
+            pixels[places] = values[:, rows[:, np.newaxis], cols]
+            valid = valid & mask[rows[:, np.newaxis], cols]
+        assert pixels is not None  # for mypy: a scene has a band
+        return pixels, valid
+
+
+def _told(band: SourceBand, file: BandFile, part: Scene) -> SourceBand:
+    """Return what is known of a band: by its product, by its file, by the name of its file."""
+    alone = sum(other.color != "alpha" for other in part.all_bands) == 1
+    name = band.name
+    if file.name is not None and alone and band.color != "alpha":
+        name = file.name
+    return replace(
+        band,
+        name=name,
+        scale=band.scale if file.scale is None else file.scale,
+        offset=band.offset if file.offset is None else file.offset,
+        nodata=band.nodata if file.nodata is None else file.nodata,
+        color="undefined" if band.color == "gray" else band.color,
+    )
