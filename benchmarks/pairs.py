@@ -118,7 +118,7 @@ def _steps(options: argparse.Namespace) -> list[int]:
 
 
 def _every(options: argparse.Namespace) -> int:
-    return max(1, options.steps // 4)
+    return max(1, int(options.steps) // 4)
 
 
 def _name(width: int, seed: int, hinted: bool) -> str:
