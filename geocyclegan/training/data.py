@@ -41,7 +41,7 @@ class Chips:
         train_b: training chips of domain B.
         val_a: validation chips of domain A, none or more.
         val_b: validation chips of domain B, none or more.
-        pairs: pairs of other chips that are mixed in (`--pairs`), if any.
+        hints: pairs of other chips that are mixed in (`--pairs`), if any.
         weak: pairs of other chips that agree roughly (`--weak-pairs`), if any.
     """
 
@@ -50,7 +50,7 @@ class Chips:
     train_b: ChipSet
     val_a: ChipSet
     val_b: ChipSet
-    pairs: Hints | None = None
+    hints: Hints | None = None
     weak: Hints | None = None
 
     @classmethod
@@ -78,7 +78,7 @@ class Chips:
         domains = self.train_a.domain, self.train_b.domain
         return replace(
             self,
-            pairs=None if pairs is None else Hints.open(pairs, "--pairs", domains),
+            hints=None if pairs is None else Hints.open(pairs, "--pairs", domains),
             weak=None if weak is None else Hints.open(weak, "--weak-pairs", domains),
         )
 
@@ -94,7 +94,7 @@ class Chips:
 
     def to_json(self) -> dict[str, Any]:
         """Return what a bundle records about the chips."""
-        hints = {"pairs": self.pairs, "weak_pairs": self.weak}
+        hints = {"pairs": self.hints, "weak_pairs": self.weak}
         return {
             **{
                 name: {"folder": str(h.train.folder.resolve()), "train": len(h.train)}
@@ -114,7 +114,7 @@ class Chips:
             for chips in (self.train_a, self.train_b, self.val_a, self.val_b)
         ]
         # Only where there are any: a run without them has the hash that it always had.
-        described += [h.train.to_json() for h in (self.pairs, self.weak) if h is not None]
+        described += [h.train.to_json() for h in (self.hints, self.weak) if h is not None]
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 

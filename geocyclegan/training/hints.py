@@ -45,7 +45,7 @@ def hinted(
 
     return HintedBatches(
         batches,
-        None if chips.pairs is None else paired(chips.pairs.train, config.seed),
+        None if chips.hints is None else paired(chips.hints.train, config.seed),
         config.pair_every or 1,
         # Another seed, so that one folder given twice comes in two orders.
         None if chips.weak is None else paired(chips.weak.train, config.seed ^ 1),
@@ -62,11 +62,11 @@ def known_pairs(config: TrainConfig, chips: Chips, budget: Budget) -> FixedPairs
         return None
     own = PairSet(chips.folder, chips.val_a, chips.val_b, _own_pairs(chips))
     candidates = [own]
-    if chips.pairs is not None:
-        candidates = [chips.pairs.val, own]
+    if chips.hints is not None:
+        candidates = [chips.hints.val, own]
     if chips.weak is not None:
         candidates.append(chips.weak.val)
-    candidates += [hints.train for hints in (chips.pairs, chips.weak) if hints is not None]
+    candidates += [hints.train for hints in (chips.hints, chips.weak) if hints is not None]
     crop, together = config.crop or 0, config.scene_crops or 1
     for pairs in candidates:
         if len(pairs):

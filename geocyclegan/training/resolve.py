@@ -76,7 +76,7 @@ def _with_pairs(config: TrainConfig) -> TrainConfig:
 
 
 def _check_pair_size(config: TrainConfig, chips: Chips) -> None:
-    for name, hints in (("pairs", chips.pairs), ("weak_pairs", chips.weak)):
+    for name, hints in (("pairs", chips.hints), ("weak_pairs", chips.weak)):
         if hints is not None and hints.train.a.size < (config.crop or 0):
             raise OptionError(
                 f"{option(name)} {hints.train.folder}: its chips have {hints.train.a.size} px, and"

@@ -132,8 +132,8 @@ def test_pairs_are_read_in_the_levels_of_the_run(unpaired: Path, tmp_path: Path)
         (dim / f"train_{domain}").mkdir(parents=True)
         np.save(dim / f"train_{domain}" / "0.npy", np.full((bands, 32, 32), 0.1, np.float32))
     chips = Chips.open(unpaired).with_hints(dim, None)
-    assert chips.pairs is not None
-    batch = fixed_pairs(chips.pairs.train, Budget(), 24).load(0)
+    assert chips.hints is not None
+    batch = fixed_pairs(chips.hints.train, Budget(), 24).load(0)
     expected = chips.train_a.domain.to_levels(np.full((1, 1, 1), 0.1, np.float32))
     torch.testing.assert_close(batch.a.mean(), torch.tensor(float(expected.item())))
 
