@@ -15,6 +15,7 @@ from geocyclegan.training.pairs import (
     pair_sampler,
 )
 from geocyclegan.training.pairset import PairSet
+from geocyclegan.training.resolve import geometry_of
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,14 @@ def hinted(
             crops=config.scene_crops or 0,
         )
         readers = LevelReader(pairs.a, budget), LevelReader(pairs.b, budget)
-        return PairedBatches(*readers, sampler, crop=config.crop or 0, flip=config.flip, pin=pin)
+        # Both sides are a truth here, so their values stay as they are.
+        return PairedBatches(
+            *(*readers, sampler),
+            crop=config.crop or 0,
+            flip=config.flip,
+            pin=pin,
+            geometry=geometry_of(config),
+        )
 
     return HintedBatches(
         batches,

@@ -35,6 +35,8 @@ from geocyclegan.training.data import Batches, Budget, Chips, LevelReader, prefe
 from geocyclegan.training.hints import hinted, known_pairs
 from geocyclegan.training.report import Reporter
 from geocyclegan.training.resolve import (
+    geometry_of,
+    radiometric_of,
     require_same,
     resolve,
     sampler_of,
@@ -155,6 +157,8 @@ class _Trainer:
             crop=self._crop,
             flip=config.flip,
             pin=self._device.type == "cuda",
+            geometry=geometry_of(config),
+            radiometric=radiometric_of(config),
         )
         self._batches = hinted(batches, config, chips, budget, pin=self._device.type == "cuda")
         self._train = train_a, train_b

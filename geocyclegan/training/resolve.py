@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,9 @@ from geocyclegan.models import Generator, build_discriminator, build_generator, 
 from geocyclegan.raster.domain import Domain, mapped_bands, shared_bands
 from geocyclegan.training.config import MAY_CHANGE, TrainConfig, option, resolved
 from geocyclegan.training.data import Chips
+from geocyclegan.training.radiometric import RadiometricOptions, check_radiometric
 from geocyclegan.training.sampler import ChipSampler, Sampler, SceneSampler
+from geocyclegan.training.warp import Geometry
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
         scene_crops=_scene_crops(config),
     )
     _check_pair_size(config, chips)
+    domains = chips.train_a.domain, chips.train_b.domain
+    check_radiometric(radiometric_of(config), domains)
     # Without memory: only to hear what the registries and the networks have to say.
     with torch.device("meta"):
         build(config, chips)
@@ -73,6 +77,17 @@ def _with_pairs(config: TrainConfig) -> TrainConfig:
     if config.weak_pairs is not None:
         given["weak_weight"] = _WEAK_WEIGHT if config.weak_weight is None else config.weak_weight
     return replace(config, **given)
+
+
+def geometry_of(config: TrainConfig) -> Geometry:
+    """Return the scales and angles that crops may have."""
+    return Geometry(config.zoom, config.rotate)
+
+
+def radiometric_of(config: TrainConfig) -> RadiometricOptions:
+    """Return what may happen to the values of crops."""
+    names = [field.name for field in fields(RadiometricOptions)]
+    return RadiometricOptions(**{name: getattr(config, name) for name in names})
 
 
 def _check_pair_size(config: TrainConfig, chips: Chips) -> None:
