@@ -88,7 +88,7 @@ def _by_method(values: dict[str, str]) -> str:
     "Weight, relative to the cycle's, of the identity loss over the bands that both domains name"
     " alike; 0: off.",
 )
-@_option("--gradient-penalty", "Weight of the gradient penalty of --gan-loss wgan-gp.")
+@_option("--gradient-penalty", "Weight of the penalty of --gan-loss wgan-gp.", float, "10")
 @_option(
     "--band-map",
     "Bands of A and B that mean the same, by name or number, such as B04=red,B08=nir, for the"

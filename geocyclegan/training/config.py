@@ -49,7 +49,7 @@ class TrainConfig:
         batch: images of each domain per step.
         crop: side of the crops in pixels; None: 256 or what the chips and the generator allow.
         gan_loss: "lsgan", "vanilla", "hinge" or "wgan-gp".
-        gradient_penalty: weight of the gradient penalty of "wgan-gp".
+        gradient_penalty: weight of the gradient penalty of "wgan-gp"; None: 10.
         lr: learning rate.
         lambda_a: weight of the cycle A → B → A.
         lambda_b: weight of the cycle B → A → B.
@@ -183,6 +183,16 @@ class TrainConfig:
             raise OptionError(
                 f"--gan-loss {self.gan_loss}: --method {self.method} does not take it; choose one"
                 " of: lsgan, vanilla"
+            )
+
+        if self.gradient_penalty is not None and self.gan_loss != "wgan-gp":
+            raise OptionError(
+                f"--gradient-penalty {self.gradient_penalty}: it goes with --gan-loss wgan-gp"
+            )
+        if self.band_map is not None and self.identity == 0:
+            raise OptionError(
+                f"--band-map {self.band_map}: it is for the identity loss, which --identity 0 puts"
+                " off; leave one of them out"
             )
 
     def _check_pairs(self) -> None:

@@ -100,6 +100,8 @@ def test_missing_file(tmp_path: Path) -> None:
         {"pair_weight": 1.0},
         {"weak_weight": 1.0, "pairs": Path("x")},
         {"pair_every": 0, "pairs": Path("x")},
+        {"gradient_penalty": 5.0, "gan_loss": "hinge"},
+        {"band_map": "1=1", "identity": 0.0},
         {"zoom": 0.5},
         {"rotate": 181.0},
         {"jitter_db": -1.0},
