@@ -20,7 +20,7 @@ from geocyclegan.errors import BundleError, OptionError
 from geocyclegan.methods.base import Batch, Direction, Method, zero_invalid
 from geocyclegan.methods.cycle import CycleTerms
 from geocyclegan.methods.hints import PairHints
-from geocyclegan.methods.losses import GanKind, GanLoss, gradient_penalty, masked_l1
+from geocyclegan.methods.losses import GanKind, GanLoss, bare, gradient_penalty, masked_l1
 from geocyclegan.methods.pool import ImagePool
 from geocyclegan.models import Discriminator
 
@@ -114,8 +114,7 @@ class CycleGAN(Method):
         critics: judge what two translations make of images of A and of B; None: nobody does.
 
     Raises:
-        OptionError: the networks' bands do not fit, a shared band does not exist, or critics are
-            weighted and missing.
+        OptionError: bands do not fit or do not exist, or critics are weighted and missing.
     """
 
     def __init__(
@@ -331,7 +330,7 @@ class CycleGAN(Method):
         loss = (on_real + on_fake) * (0.5 if self.gan_loss.halved else 1.0)
         if self.config.gan_loss == "wgan-gp":
             weight = self.config.gradient_penalty
-            penalty = gradient_penalty(discriminator, discriminator.logit_weights, real, fake)
+            penalty = gradient_penalty(bare(discriminator), discriminator.logit_weights, real, fake)
             loss = loss + penalty * (_GRADIENT_PENALTY if weight is None else weight)
         return loss
 

@@ -59,7 +59,7 @@ class Reporter:
         self._stack = ExitStack()
         self.losses: dict[str, float] = {}
         """Means of the last line of the log; empty before the first one of this process."""
-        if config.val_every and not len(held_out):
+        if config.val_every and not len(held_out) and pairs is None:
             log.warning("no validation: %s has not both domains' validation chips", chips.folder)
 
     def __enter__(self) -> Self:
