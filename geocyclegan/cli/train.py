@@ -4,39 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 from click.core import ParameterSource
 
+from geocyclegan.catalogue import METHODS
 from geocyclegan.cli.options import Settings, overwrite_option
-from geocyclegan.training.config import CANONICAL_EPOCHS, TrainConfig
+from geocyclegan.training.config import TrainConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DEFAULT = TrainConfig()
+_HINTS = get_type_hints(TrainConfig)
 
 
 def _option(
     name: str, help: str, kind: Any = None, default: str | None = None
 ) -> Callable[[Command], Command]:
     """Make the option of a field of `TrainConfig`, which is where its default comes from."""
-    value = getattr(_DEFAULT, name.lstrip("-").replace("-", "_"))
-    shown = f"  [default: {default}]" if default else ""
+    field = name.partition("/")[0].lstrip("-").replace("-", "_")
+    value = getattr(_DEFAULT, field)
+    shown = default or (_defaults_of(field) if value is None else None)
+    types = [each for each in get_args(_HINTS[field]) or (_HINTS[field],) if each is not NoneType]
     return click.option(
         name,
-        type=kind or type(value),
+        type=kind or types[0],
         default=value,
         show_default=value is not None,
-        help=help + shown,
+        help=help + (f"  [default: {shown}]" if shown else ""),
     )
+
+
+def _defaults_of(field: str) -> str:
+    """Say the defaults of the methods that take an option: one where all agree."""
+    values = {n: m.options[field] for n, m in METHODS.items() if m.options.get(field) is not None}
+    return _by_method({name: str(value) for name, value in values.items()})
+
+
+def _by_method(values: dict[str, str]) -> str:
+    """Put what all methods have in common once, and what differs by name."""
+    if len(set(values.values())) == 1 and len(values) == len(METHODS):
+        return next(iter(values.values()))
+    names: dict[str, list[str]] = {}
+    for name, value in values.items():
+        names.setdefault(value, []).append(name)
+    return "; ".join(f"{', '.join(names[value])}: {value}" for value in names)
 
 
 @click.command(name="train", short_help="Train a translation model on chips.")
 @click.argument("chips", metavar="[CHIPS]", type=click.Path(path_type=Path), default=_DEFAULT.chips)
 @_option("--out", "Folder of runs.", click.Path(path_type=Path))
 @_option("--name", "Name of the run.", str, "the method and the next free number")
-@_option("--method", "What to train: cyclegan.")
+@_option(
+    "--method",
+    "What to train: " + "; ".join(f"{m.name} ({m.summary})" for m in METHODS.values()) + ".",
+)
 @_option("--generator", "Generators: resnet9, resnet6 (smaller), unet256 or unet128.")
 @_option("--width", "Channels of the generators' first layer.")
 @_option("--d-width", "Channels of the discriminators' first layer.", int, "as --width")
@@ -51,11 +75,11 @@ def _option(
     "--epochs",
     "Epochs in total, each as many samples as the larger domain has chips.",
     int,
-    str(CANONICAL_EPOCHS),
+    _by_method({m.name: str(m.epochs) for m in METHODS.values()}),
 )
 @_option("--batch", "Images of each domain per step.")
 @_option("--crop", "Side of the random crops in pixels.", int, "256, or what the chips allow")
-@_option("--gan-loss", "Adversarial loss.", click.Choice(["lsgan", "vanilla"]))
+@_option("--gan-loss", "Adversarial loss.", click.Choice(["lsgan", "vanilla", "hinge", "wgan-gp"]))
 @_option("--lr", "Learning rate.")
 @_option("--lambda-a", "Weight of the cycle A to B to A.")
 @_option("--lambda-b", "Weight of the cycle B to A to B.")
@@ -64,6 +88,44 @@ def _option(
     "Weight, relative to the cycle's, of the identity loss over the bands that both domains name"
     " alike; 0: off.",
 )
+@_option("--gradient-penalty", "Weight of the penalty of --gan-loss wgan-gp.", float, "10")
+@_option(
+    "--band-map",
+    "Bands of A and B that mean the same, by name or number, such as B04=red,B08=nir, for the"
+    " identity loss.",
+    str,
+    "bands of one name",
+)
+@_option(
+    "--cycle-critic",
+    "Weight of two critics that tell images from what comes back of them; 0: none.",
+)
+@_option(
+    "--cycle-features",
+    "Share of the cycle that compares discriminator features, growing from 0 to this.",
+)
+@_option("--cycle-end", "Share of the cycle's weight left at the end, to which it falls linearly.")
+@_option(
+    "--gradient-loss",
+    "Weight of the difference of edges in cycles and pairs, relative to theirs; 0: none.",
+)
+@_option(
+    "--angle-loss",
+    "Weight of the angle between spectra in cycles and pairs, relative to theirs; 0: none.",
+)
+@_option(
+    "--pairs",
+    "Chips made by chip --pair, any number, that tell unpaired training the meaning.",
+    click.Path(path_type=Path),
+)
+@_option("--pair-weight", "Weight of the difference of pairs.", float, "10")
+@_option("--pair-every", "Steps from one batch of pairs to the next.", int, "1")
+@_option(
+    "--weak-pairs",
+    "Chips made by chip --pair of scenes that agree roughly: shifted, changed in between.",
+    click.Path(path_type=Path),
+)
+@_option("--weak-weight", "Weight of the coarse difference of weak pairs.", float, "5")
 @_option("--pool", "Earlier translations kept for each discriminator.")
 @_option("--decay", "Share of the steps, the last ones, in which the learning rate falls to zero.")
 @click.option(
@@ -72,6 +134,16 @@ def _option(
     show_default=True,
     help="Mirror and turn crops at random; shadows have a direction.",
 )
+@_option("--zoom", "Largest factor by which crops are enlarged or shrunk, up to 2; 1: never.")
+@_option("--rotate", "Largest angle in degrees by which crops are turned; 0: never.")
+@_option("--jitter-db", "Largest random change of bands in decibel, in dB; 0: none.")
+@_option("--jitter-gain", "Largest random relative change of the other bands; 0: none.")
+@_option(
+    "--jitter-offset",
+    "Largest random shift of the other bands, as a share of their range; 0: none.",
+)
+@_option("--speckle", "Looks of random speckle that multiplies radar bands.", float, "none")
+@_option("--band-dropout", "Chance of each band to be lost, never all of them; 0: none.")
 @_option("--seed", "Seed of weights, order, crops and pools.")
 @_option("--device", "Where to train.", click.Choice(["auto", "cpu", "cuda"]))
 @_option("--save-every", "Steps between checkpoints, each with the model bundle.")

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from geocyclegan.catalogue import Direction
 from geocyclegan.errors import OptionError
 
-Direction = Literal["a2b", "b2a"]
+__all__ = ["Batch", "Direction", "Method", "Shown", "Side", "ends", "zero_invalid"]
+
+Side = Literal["a", "b"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,21 @@ class Batch:
         b: (samples, bands of B, height, width).
         valid_a: mask (samples, 1, height, width); None: all are valid.
         valid_b: the same for `b`.
+        pairs: images of both domains that show the same places, pixel by pixel; None: there are
+            none in this step.
+        weak: images of both domains that show the same places, roughly; None: there are none.
     """
 
     a: Tensor
     b: Tensor
     valid_a: Tensor | None = None
     valid_b: Tensor | None = None
+    pairs: Batch | None = None
+    weak: Batch | None = None
+
+    def side(self, domain: Side) -> tuple[Tensor, Tensor | None]:
+        """Return images and mask of one domain."""
+        return (self.a, self.valid_a) if domain == "a" else (self.b, self.valid_b)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
@@ -44,7 +56,26 @@ class Batch:
             self.b.to(device, non_blocking=non_blocking),
             move(self.valid_a),
             move(self.valid_b),
+            None if self.pairs is None else self.pairs.to(device, non_blocking),
+            None if self.weak is None else self.weak.to(device, non_blocking),
         )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Images for a panel.
+
+    Attributes:
+        domain: whose radiometry they have, "a" or "b".
+        images: (samples, bands, height, width) in [−1, 1]; the first sample is drawn.
+        caption: a few words.
+        valid: mask (samples, 1, height, width); None: all are valid.
+    """
+
+    domain: Side
+    images: Tensor
+    caption: str
+    valid: Tensor | None = None
 
 
 class Method(nn.Module, ABC):
@@ -107,6 +138,32 @@ class Method(nn.Module, ABC):
         with self.evaluating():
             return zero_invalid(generators[direction](x, valid), valid)
 
+    def show(self, batch: Batch) -> list[list[Shown]]:
+        """Return rows of images that let an eye judge the networks.
+
+        A row for each direction: an image, its translation and, where the method has the other
+        direction too, that translated back.
+        """
+        rows: list[list[Shown]] = []
+        directions = self.generators()
+        for direction in directions:
+            home, away, back = ends(direction)
+            image, valid = batch.side(home)
+            there = self.translate(image, valid, direction)
+            way = f"{home.upper()} to {away.upper()}"
+            row = [Shown(home, image, home.upper(), valid), Shown(away, there, way, valid)]
+            if back in directions:
+                again = self.translate(there, valid, back)
+                row.append(Shown(home, again, f"{way} to {home.upper()}", valid))
+            rows.append(row)
+        return rows
+
+    def set_progress(self, share: float) -> None:
+        """Hear how far training is, from 0 to 1; called before each step.
+
+        A resumed run hears what an uninterrupted one would, so this needs no saving.
+        """
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Evaluation mode without gradients inside the block; the former mode after it."""
@@ -133,3 +190,8 @@ class Method(nn.Module, ABC):
 def zero_invalid(images: Tensor, valid: Tensor | None) -> Tensor:
     """Images with 0 where not valid, as batches have it."""
     return images if valid is None else images * valid.to(images.dtype)
+
+
+def ends(direction: Direction) -> tuple[Side, Side, Direction]:
+    """Return the source and the target of a direction, and the direction that leads back."""
+    return ("a", "b", "b2a") if direction == "a2b" else ("b", "a", "a2b")

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, Self, get_args, get_type_hints
+from typing import Any, Self, TypeVar, get_args, get_type_hints
 
+from geocyclegan.catalogue import method_fields, method_info
 from geocyclegan.errors import NotFoundError, OptionError
 from geocyclegan.files import write_text
 
-CANONICAL_EPOCHS = 200
-"""How long the paper trains, and so do we unless told otherwise."""
+T = TypeVar("T")
 
 MAY_CHANGE = frozenset(
     {
-        *("chips", "out", "name", "steps", "epochs", "device"),
+        *("chips", "pairs", "weak_pairs", "out", "name", "steps", "epochs", "device"),
         *("save_every", "panel_every", "val_every", "log_every"),
     }
 )
@@ -27,6 +27,10 @@ MAY_CHANGE = frozenset(
 @dataclass(frozen=True)
 class TrainConfig:
     """All options of a run; the defaults are the canonical CycleGAN.
+
+    The options that some methods take and others do not are None for the method's own default (see
+    `catalogue`); `with_defaults` fills them in, and they stay None where the method has no use for
+    them.
 
     Attributes:
         chips: the chip folder.
@@ -40,17 +44,38 @@ class TrainConfig:
             several crops of one scene. Discriminators normalise each crop by itself.
         scene_crops: crops of one scene in a step of norm "scene"; None: 4.
         steps: how many steps in total; None: by `epochs`.
-        epochs: how many epochs in total, each max(|A|, |B|) samples; None: by `steps`, or 200.
+        epochs: how many epochs in total, each max(|A|, |B|) samples; None: by `steps`, or as many
+            as the method's paper has.
         batch: images of each domain per step.
         crop: side of the crops in pixels; None: 256 or what the chips and the generator allow.
-        gan_loss: "lsgan" or "vanilla".
+        gan_loss: "lsgan", "vanilla", "hinge" or "wgan-gp".
+        gradient_penalty: weight of the gradient penalty of "wgan-gp"; None: 10.
         lr: learning rate.
         lambda_a: weight of the cycle A → B → A.
         lambda_b: weight of the cycle B → A → B.
         identity: weight of the identity loss relative to the cycle's; 0: off.
+        band_map: bands of A and B that mean the same, as "B04=red,B08=nir", for the identity loss;
+            None: those of one name.
+        cycle_critic: weight of two critics that judge what comes back from two translations.
+        cycle_features: share of the cycle that compares features, growing to this at the end.
+        cycle_end: share of the cycle's weight left at the end, to which it falls linearly.
+        gradient_loss: weight of the gradient difference of cycles and pairs, relative to theirs.
+        angle_loss: weight of the spectral angle of cycles and pairs, relative to theirs.
         pool: images kept for each discriminator.
+        pairs: a chip folder with pairs that are mixed into unpaired training.
+        pair_weight: weight of the mean absolute difference to their truth; None: 10.
+        pair_every: steps from one batch of pairs to the next; None: 1.
+        weak_pairs: a chip folder with pairs of one place that agree roughly.
+        weak_weight: weight of their coarse, robust difference; None: 5.
         decay: share of the steps, the last ones, in which the learning rate falls to zero.
         flip: mirror and turn crops at random.
+        zoom: largest factor by which crops are enlarged or shrunk; 1: never.
+        rotate: largest angle in degrees by which crops are turned, both ways.
+        jitter_db: largest change of bands in decibel.
+        jitter_gain: largest relative change of the other bands.
+        jitter_offset: largest shift of the other bands, as a share of their range.
+        speckle: looks of the speckle that multiplies radar bands; None: none.
+        band_dropout: chance of each band to be lost.
         seed: of weights, order, crops and pools.
         device: "auto", "cpu" or "cuda".
         save_every: steps between checkpoints.
@@ -66,23 +91,42 @@ class TrainConfig:
     out: Path = Path("runs")
     name: str | None = None
     method: str = "cyclegan"
-    generator: str = "resnet9"
+    generator: str | None = None
     width: int = 64
     d_width: int | None = None
     norm: str = "instance"
     scene_crops: int | None = None
     steps: int | None = None
     epochs: int | None = None
-    batch: int = 1
+    batch: int | None = None
     crop: int | None = None
-    gan_loss: str = "lsgan"
-    lr: float = 2e-4
-    lambda_a: float = 10.0
-    lambda_b: float = 10.0
-    identity: float = 0.5
-    pool: int = 50
-    decay: float = 0.5
+    gan_loss: str | None = None
+    lr: float | None = None
+    lambda_a: float | None = None
+    lambda_b: float | None = None
+    identity: float | None = None
+    pool: int | None = None
+    gradient_penalty: float | None = None
+    band_map: str | None = None
+    cycle_critic: float | None = None
+    cycle_features: float | None = None
+    cycle_end: float | None = None
+    gradient_loss: float | None = None
+    angle_loss: float | None = None
+    pairs: Path | None = None
+    pair_weight: float | None = None
+    pair_every: int | None = None
+    weak_pairs: Path | None = None
+    weak_weight: float | None = None
+    decay: float | None = None
     flip: bool = True
+    zoom: float = 1.0
+    rotate: float = 0.0
+    jitter_db: float = 0.0
+    jitter_gain: float = 0.0
+    jitter_offset: float = 0.0
+    speckle: float | None = None
+    band_dropout: float = 0.0
     seed: int = 0
     device: str = "auto"
     save_every: int = 500
@@ -99,27 +143,75 @@ class TrainConfig:
             least = 0 if name in ("panel_every", "val_every") else 1
             if value is not None and value < least:
                 raise OptionError(f"{option(name)} {value}: expected {least} or more")
-        for name in ("lambda_a", "lambda_b", "identity", "pool"):
+        for name in _WEIGHTS:
             value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
+            if value is not None and not (value >= 0 and math.isfinite(value)):
                 raise OptionError(f"{option(name)} {value}: expected 0 or more")
-        if not (self.lr > 0 and math.isfinite(self.lr)):
+        if self.lr is not None and not (self.lr > 0 and math.isfinite(self.lr)):
             raise OptionError(f"--lr {self.lr}: expected more than 0")
-        if not 0 <= self.decay <= 1:
+        if self.decay is not None and not 0 <= self.decay <= 1:
             raise OptionError(f"--decay {self.decay}: expected a share from 0 to 1")
+        for name, (low, high, what) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise OptionError(
+                    f"{option(name)} {value}: expected {what} from {low:g} to {high:g}"
+                )
         if not 0 <= self.seed < 2**63:
             raise OptionError(f"--seed {self.seed}: expected 0 or more, below 2^63")
         for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
+            if getattr(self, name) not in (*known, None):
                 raise OptionError(
                     f"{option(name)} {getattr(self, name)}: choose one of: {', '.join(known)}"
                 )
+        self._check_method()
         self._check_norm()
+        self._check_pairs()
+
+    def _check_method(self) -> None:
+        info = method_info(self.method)
+        for name in method_fields():
+            value = getattr(self, name)
+            if value is not None and name not in info.options:
+                taken = ", ".join(option(each) for each in info.options)
+                raise OptionError(
+                    f"{option(name)} {value}: --method {self.method} does not take it; beside the"
+                    f" options of all methods it takes: {taken}"
+                )
+
+        if self.gan_loss in _PENALISED and "gradient_penalty" not in info.options:
+            raise OptionError(
+                f"--gan-loss {self.gan_loss}: --method {self.method} does not take it; choose one"
+                " of: lsgan, vanilla"
+            )
+
+        if self.gradient_penalty is not None and self.gan_loss != "wgan-gp":
+            raise OptionError(
+                f"--gradient-penalty {self.gradient_penalty}: it goes with --gan-loss wgan-gp"
+            )
+        if self.band_map is not None and self.identity == 0:
+            raise OptionError(
+                f"--band-map {self.band_map}: it is for the identity loss, which --identity 0 puts"
+                " off; leave one of them out"
+            )
+
+    def _check_pairs(self) -> None:
+        for name, folder in (
+            ("pair_weight", "pairs"),
+            ("pair_every", "pairs"),
+            ("weak_weight", "weak_pairs"),
+        ):
+            value = getattr(self, name)
+            if value is not None and getattr(self, folder) is None:
+                raise OptionError(
+                    f"{option(name)} {value}: it goes with {option(folder)} PAIRED_CHIPS, which is"
+                    " not given"
+                )
 
     def _check_norm(self) -> None:
         if self.norm != "scene" and self.scene_crops is not None:
             raise OptionError(f"--scene-crops {self.scene_crops}: it goes with --norm scene")
-        if self.norm == "scene" and self.batch != 1:
+        if self.norm == "scene" and self.batch not in (None, 1):
             raise OptionError(
                 f"--batch {self.batch}: with --norm scene, a step sees --scene-crops crops of one"
                 " scene of each domain; leave --batch out"
@@ -158,24 +250,61 @@ class TrainConfig:
     def updated(self, given: Mapping[str, Any]) -> Self:
         """Return the same with other options; of `steps` and `epochs` the given one stays.
 
+        Another method starts from its own defaults, not from the numbers of the former one.
+
         Args:
             given: options by the names of the fields.
         """
         changes = dict(given)
+        if changes.get("method", self.method) != self.method:
+            changes = dict.fromkeys(method_fields()) | changes
         if changes.get("steps") is not None:
             changes.setdefault("epochs", None)
         elif changes.get("epochs") is not None:
             changes.setdefault("steps", None)
         return replace(self, **changes)
 
+    def with_defaults(self) -> Self:
+        """Return the same with the method's own defaults for what it takes and was not given."""
+        defaults = method_info(self.method).options
+        missing = {k: v for k, v in defaults.items() if getattr(self, k) is None}
+        return replace(self, **missing)
 
-_COUNTS = ("width", "d_width", "steps", "epochs", "batch", "crop", "scene_crops")
+
+_COUNTS = ("width", "d_width", "steps", "epochs", "batch", "crop", "scene_crops", "pair_every")
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
+_WEIGHTS = (
+    *("lambda_a", "lambda_b", "identity", "pool", "gradient_penalty", "cycle_critic"),
+    *("gradient_loss", "angle_loss", "pair_weight", "weak_weight"),
+)
+_RANGES = {
+    "cycle_features": (0.0, 1.0, "a share"),
+    "cycle_end": (0.0, 1.0, "a share"),
+    "zoom": (1.0, 2.0, "a factor"),
+    "rotate": (0.0, 180.0, "degrees"),
+    "jitter_db": (0.0, 20.0, "decibel"),
+    "jitter_gain": (0.0, 0.99, "a share"),
+    "jitter_offset": (0.0, 0.99, "a share"),
+    "speckle": (0.1, 1000.0, "looks"),
+    "band_dropout": (0.0, 0.99, "a share"),
+}
+_PENALISED = ("hinge", "wgan-gp")
 _CHOICES = {
     "norm": ("instance", "scene"),
-    "gan_loss": ("lsgan", "vanilla"),
+    "gan_loss": ("lsgan", "vanilla", "hinge", "wgan-gp"),
     "device": ("auto", "cpu", "cuda"),
 }
+
+
+def resolved(value: T | None) -> T:
+    """Return an option that `resolve` has filled in.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if value is None:
+        raise ValueError("an option of a configuration that was not resolved")
+    return value
 
 
 def option(field: str) -> str:

@@ -30,10 +30,13 @@ from geocyclegan.training.checkpoint import (
     load_latest,
     save_checkpoint,
 )
-from geocyclegan.training.config import TrainConfig
+from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Batches, Budget, Chips, LevelReader, prefetched
+from geocyclegan.training.hints import hinted, known_pairs
 from geocyclegan.training.report import Reporter
 from geocyclegan.training.resolve import (
+    geometry_of,
+    radiometric_of,
     require_same,
     resolve,
     sampler_of,
@@ -93,7 +96,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     if stored is not None and config.steps is None and config.epochs is None:
         config = config.updated({"steps": stored.steps})
     device = choose_device(config.device)
-    chips = Chips.open(config.chips)
+    chips = Chips.open(config.chips).with_hints(config.pairs, config.weak_pairs)
     config = resolve(config, chips)
     if stored is not None:
         require_same(config, stored)
@@ -147,21 +150,25 @@ class _Trainer:
         self._sampler = sampler_of(config, chips)
         budget = Budget()
         train_a, train_b = LevelReader(chips.train_a, budget), LevelReader(chips.train_b, budget)
-        self._batches = Batches(
+        batches = Batches(
             train_a,
             train_b,
             self._sampler,
             crop=self._crop,
             flip=config.flip,
             pin=self._device.type == "cuda",
+            geometry=geometry_of(config),
+            radiometric=radiometric_of(config),
         )
+        self._batches = hinted(batches, config, chips, budget, pin=self._device.type == "cuda")
         self._train = train_a, train_b
         together = config.scene_crops or 1
         held_out = FixedCrops(
             LevelReader(chips.val_a, budget), LevelReader(chips.val_b, budget), self._crop, together
         )
         shown = held_out if len(held_out) else FixedCrops(train_a, train_b, self._crop, together)
-        self._reporter = Reporter(config, chips, run, state, held_out, shown)
+        known = known_pairs(config, chips, budget)
+        self._reporter = Reporter(config, chips, run, state, held_out, shown, known)
 
     def fit(self) -> TrainResult:
         """Go to the last step, or to a signal."""
@@ -221,7 +228,9 @@ class _Trainer:
         save_bundle(
             self._run.model,
             method=config.method,
-            generators={k: (config.generator, net) for k, net in state.generators.items()},
+            generators={
+                k: (resolved(config.generator), net) for k, net in state.generators.items()
+            },
             domains={"a": chips.train_a.domain, "b": chips.train_b.domain},
             tile=self._crop,
             normalization=regime(config),
