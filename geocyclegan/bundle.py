@@ -84,6 +84,21 @@ class Bundle:
     weights_sha256: str
     created_by: str
 
+    def way(self, asked: Direction | None = None) -> Direction:
+        """Return the direction to translate in: the one asked for, or the first that there is.
+
+        Raises:
+            BundleError: there is none, or not the one asked for.
+        """
+        if not self.generators:
+            raise BundleError(f"{self.folder}: a {self.method} model translates no scenes")
+        if asked is not None and asked not in self.generators:
+            known = ", ".join(self.generators)
+            raise BundleError(
+                f"{self.folder}: the model translates {known} only; choose that --direction"
+            )
+        return asked or next(iter(self.generators))
+
     def source(self, direction: Direction) -> Domain:
         """Domain of the scenes that a direction takes."""
         return self.domains[direction[0]]
@@ -98,12 +113,7 @@ class Bundle:
         Raises:
             BundleError: there is none for this direction, or the weights are damaged.
         """
-        spec = self.generators.get(direction)
-        if spec is None:
-            known = ", ".join(self.generators)
-            raise BundleError(
-                f"{self.folder}: the model translates {known} only; choose that --direction"
-            )
+        spec = self.generators[self.way(direction)]
         try:
             network = build_generator(spec.name, **spec.args)
             network.load_state_dict(self._tensors(f"{direction}."))

@@ -15,14 +15,14 @@ from geocyclegan.errors import OptionError
 
 Direction = Literal["a2b", "b2a"]
 
-_UNPAIRED: Mapping[str, Any] = {
+_COMMON: Mapping[str, Any] = {
     "generator": "resnet9",
     "batch": 1,
     "gan_loss": "lsgan",
     "lr": 2e-4,
     "decay": 0.5,
 }
-"""What nearly all methods of translation take, and where they begin."""
+"""What all methods take, and what most of them begin with."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,12 @@ class MethodInfo:
         summary: what it does, in a few words.
         options: the fields of `TrainConfig` that it takes beside those of all methods, each with
             its default, which is the paper's.
-        directions: which ways its models translate; none: they make scenes from nothing.
+        directions: which ways its models translate, all of them or, where "direction" is one of
+            its options, that one; none: they make scenes from nothing.
         paired: whether each chip of A needs its partner of the same place in B.
         epochs: how long the paper trains.
+        generators: the generators that it works with, where it has its own; empty: those of the
+            registry of generators.
     """
 
     name: str
@@ -45,6 +48,7 @@ class MethodInfo:
     directions: tuple[Direction, ...] = ("a2b", "b2a")
     paired: bool = False
     epochs: int = 200
+    generators: tuple[str, ...] = ()
 
 
 METHODS: dict[str, MethodInfo] = {
@@ -53,7 +57,20 @@ METHODS: dict[str, MethodInfo] = {
         MethodInfo(
             "cyclegan",
             "unpaired, both ways",
-            {**_UNPAIRED, "lambda_a": 10.0, "lambda_b": 10.0, "identity": 0.5, "pool": 50},
+            {**_COMMON, "lambda_a": 10.0, "lambda_b": 10.0, "identity": 0.5, "pool": 50},
+        ),
+        MethodInfo(
+            "pix2pix",
+            "from pairs, one way",
+            {
+                **_COMMON,
+                "generator": "unet256",
+                "gan_loss": "vanilla",
+                "direction": "a2b",
+                "lambda_l1": 100.0,
+                "pool": 0,
+            },
+            paired=True,
         ),
     )
 }

@@ -28,9 +28,8 @@ from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
 @click.option(
     "--direction",
     type=click.Choice(["a2b", "b2a"]),
-    default="a2b",
-    show_default=True,
-    help="Which way to translate.",
+    default=None,
+    help="Which way to translate.  [default: a2b, or the one way that the model knows]",
 )
 @click.option(
     "--bands",
@@ -82,7 +81,7 @@ def command(
     scenes: tuple[str, ...],
     out: Path,
     model: Path | None,
-    direction: str,
+    direction: str | None,
     bands: tuple[str, ...] | None,
     tile: int | None,
     batch: int | None,
@@ -114,8 +113,9 @@ def command(
     from geocyclegan.raster.sources import expand_scenes
 
     bundle = load_bundle(model) if model is not None else newest_bundle(Path("runs"))
+    way = bundle.way(cast(Direction | None, direction))
     options = TranslateOptions(
-        direction=cast(Direction, direction),
+        direction=way,
         bands=bands,
         overwrite=overwrite,
         device=choose_device(device),
@@ -131,10 +131,10 @@ def command(
         sources = expand_scenes(scenes)
     else:
         recorded = dict(bundle.training.get("scenes", {}))
-        sources = [str(path) for path in recorded.get(direction[0], [])]
+        sources = [str(path) for path in recorded.get(way[0], [])]
         if not sources:
             raise OptionError(f"the model in {bundle.folder} records no scenes; name one")
-    products = _product_paths(sources, out, direction)
+    products = _product_paths(sources, out, way)
     for source, product in zip(sources, products, strict=True):
         refuse_output(source, product, overwrite)
     generator = bundle.generator(options.direction, options.device)

@@ -88,6 +88,12 @@ def _by_method(values: dict[str, str]) -> str:
     "Weight, relative to the cycle's, of the identity loss over the bands that both domains name"
     " alike; 0: off.",
 )
+@_option("--lambda-l1", "Weight of the mean absolute error against the truth.")
+@_option(
+    "--direction",
+    "Which way to translate, of methods that learn one.",
+    click.Choice(["a2b", "b2a"]),
+)
 @_option("--pool", "Earlier translations kept for each discriminator.")
 @_option("--decay", "Share of the steps, the last ones, in which the learning rate falls to zero.")
 @click.option(

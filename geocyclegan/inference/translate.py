@@ -265,6 +265,8 @@ def _bands(bundle: Bundle, direction: Direction, scene: Scene) -> list[str]:
             raise error from None
         # The commonest slip: the scene is one of the other side.
         other = "b2a" if direction == "a2b" else "a2b"
+        if other not in bundle.generators:
+            raise
         raise SceneError(f"{error}, or give --direction {other}") from None
 
 

@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import Any
 
 from geocyclegan.errors import OptionError
 from geocyclegan.methods.base import Method
 from geocyclegan.methods.cyclegan import CycleGAN, CycleGANConfig
+from geocyclegan.methods.networks import NetworkSpec
+from geocyclegan.methods.pix2pix import Pix2Pix
 from geocyclegan.models import Registry, build_discriminator, build_generator
 
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """What the domains are, and which networks to train on them.
-
-    Args:
-        bands_a: bands of domain A.
-        bands_b: bands of domain B.
-        shared_bands: pairs (index in A, index in B) of bands that both domains have.
-        generator: a name of the registry of generators.
-        generator_args: arguments of the generator other than its bands.
-        discriminator: a name of the registry of discriminators.
-        discriminator_args: arguments of the discriminator other than its bands.
-        seed: of what the method draws itself; weights follow torch's global generator.
-    """
-
-    bands_a: int
-    bands_b: int
-    shared_bands: tuple[tuple[int, int], ...] = ()
-    generator: str = "resnet9"
-    generator_args: Mapping[str, Any] = field(default_factory=dict)
-    discriminator: str = "patch70"
-    discriminator_args: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-
+__all__ = ["NetworkSpec", "build_method", "methods"]
 
 methods: Registry[Method] = Registry("method")
 
@@ -78,3 +56,4 @@ def _cyclegan(networks: NetworkSpec, options: Mapping[str, Any]) -> Method:
 
 
 methods.register("cyclegan", _cyclegan)
+methods.register("pix2pix", Pix2Pix.build)

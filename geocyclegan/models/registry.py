@@ -45,6 +45,11 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self._builders
 
+    def takes(self, name: str, argument: str) -> bool:
+        """Whether a builder of that name has an argument of its own."""
+        builder = self._builders.get(name)
+        return builder is not None and argument in inspect.signature(builder).parameters
+
     def build(self, name: str, /, *args: Any, **kwargs: Any) -> T:
         """Make what `name` stands for.
 

@@ -53,6 +53,8 @@ class TrainConfig:
         lambda_a: weight of the cycle A → B → A.
         lambda_b: weight of the cycle B → A → B.
         identity: weight of the identity loss relative to the cycle's; 0: off.
+        lambda_l1: weight of the mean absolute error against the truth.
+        direction: which way to translate, of methods that learn one: "a2b" or "b2a".
         pool: images kept for each discriminator.
         decay: share of the steps, the last ones, in which the learning rate falls to zero.
         flip: mirror and turn crops at random.
@@ -85,6 +87,8 @@ class TrainConfig:
     lambda_a: float | None = None
     lambda_b: float | None = None
     identity: float | None = None
+    lambda_l1: float | None = None
+    direction: str | None = None
     pool: int | None = None
     decay: float | None = None
     flip: bool = True
@@ -198,10 +202,11 @@ class TrainConfig:
 
 _COUNTS = ("width", "d_width", "steps", "epochs", "batch", "crop", "scene_crops")
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
-_WEIGHTS = ("lambda_a", "lambda_b", "identity", "pool")
+_WEIGHTS = ("lambda_a", "lambda_b", "identity", "lambda_l1", "pool")
 _CHOICES = {
     "norm": ("instance", "scene"),
     "gan_loss": ("lsgan", "vanilla"),
+    "direction": ("a2b", "b2a"),
     "device": ("auto", "cpu", "cuda"),
 }
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from geocyclegan.chips.pairs import Pairs, find_pairs, require_pairs
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.methods.base import Batch
 from geocyclegan.training.augment import Augmentation, draw
@@ -67,6 +69,20 @@ class Chips:
     def size(self) -> int:
         """Side of the smaller chips."""
         return min(self.train_a.size, self.train_b.size)
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Which training chips show the same ground.
+
+        Raises:
+            ChipsError: none do.
+        """
+        return require_pairs(self.folder, self.train_a, self.train_b)
+
+    @cached_property
+    def val_pairs(self) -> Pairs:
+        """Which validation chips show the same ground; none or more."""
+        return find_pairs(self.folder, self.val_a, self.val_b)
 
     def counts(self) -> dict[str, int]:
         """Return how many chips each set has."""

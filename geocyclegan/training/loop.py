@@ -31,12 +31,12 @@ from geocyclegan.training.checkpoint import (
     save_checkpoint,
 )
 from geocyclegan.training.config import TrainConfig, resolved
-from geocyclegan.training.data import Batches, Budget, Chips, LevelReader, prefetched
+from geocyclegan.training.data import Chips, prefetched
+from geocyclegan.training.feed import make_feed
 from geocyclegan.training.report import Reporter
 from geocyclegan.training.resolve import (
     require_same,
     resolve,
-    sampler_of,
     warn_of_identity,
     warn_of_scenes,
 )
@@ -44,7 +44,6 @@ from geocyclegan.training.run import RunFolder, claim, stored_config
 from geocyclegan.training.signals import StopRequest
 from geocyclegan.training.state import TrainingState
 from geocyclegan.training.statistics import regime, training_statistics
-from geocyclegan.training.validate import FixedCrops
 
 log = logging.getLogger(__name__)
 
@@ -144,24 +143,8 @@ class _Trainer:
         self._state, self._stop = state, stop
         self._device = state.device
         self._total, self._crop = config.steps or 0, config.crop or 0
-        self._sampler = sampler_of(config, chips)
-        budget = Budget()
-        train_a, train_b = LevelReader(chips.train_a, budget), LevelReader(chips.train_b, budget)
-        self._batches = Batches(
-            train_a,
-            train_b,
-            self._sampler,
-            crop=self._crop,
-            flip=config.flip,
-            pin=self._device.type == "cuda",
-        )
-        self._train = train_a, train_b
-        together = config.scene_crops or 1
-        held_out = FixedCrops(
-            LevelReader(chips.val_a, budget), LevelReader(chips.val_b, budget), self._crop, together
-        )
-        shown = held_out if len(held_out) else FixedCrops(train_a, train_b, self._crop, together)
-        self._reporter = Reporter(config, chips, run, state, held_out, shown)
+        self._feed = make_feed(config, chips, pin=self._device.type == "cuda")
+        self._reporter = Reporter(config, chips, run, state, self._feed.held_out, self._feed.shown)
 
     def fit(self) -> TrainResult:
         """Go to the last step, or to a signal."""
@@ -180,7 +163,7 @@ class _Trainer:
         state, config, reporter = self._state, self._config, self._reporter
         # On the CPU training needs the cores itself.
         threads = 1 if self._device.type == "cpu" else 4
-        ahead = prefetched(self._batches.load, range(state.step, self._total), threads=threads)
+        ahead = prefetched(self._feed.batches.load, range(state.step, self._total), threads=threads)
         with (
             Progress(self._total, "train", "step", done=state.step) as progress,
             closing(ahead) as batches,
@@ -193,7 +176,7 @@ class _Trainer:
                 if is_logged or state.meter.cheap:
                     self._require_finite_losses()
                 if is_logged:
-                    shown = reporter.write_losses(self._sampler.epoch_of(state.step), lr)
+                    shown = reporter.write_losses(self._feed.sampler.epoch_of(state.step), lr)
                 progress.update(1, **shown)
                 if reporter.due(config.save_every):
                     self._save()
@@ -217,7 +200,9 @@ class _Trainer:
 
     def _save_model(self) -> None:
         config, chips, state = self._config, self._chips, self._state
-        statistics = training_statistics(state.generators, self._train, self._crop, self._device)
+        statistics = training_statistics(
+            state.generators, self._feed.train, self._crop, self._device
+        )
         save_bundle(
             self._run.model,
             method=config.method,
@@ -262,7 +247,7 @@ class _Trainer:
         step, values = bad
         said = ", ".join(f"{name} is {value}" for name, value in values.items())
         raise TrainingError(
-            f"step {step}: {said}, on {self._batches.names(step - 1)}; {self._way_out()}"
+            f"step {step}: {said}, on {self._feed.batches.names(step - 1)}; {self._way_out()}"
         )
 
     def _way_out(self) -> str:

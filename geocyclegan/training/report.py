@@ -17,7 +17,7 @@ from geocyclegan.training.logs import CsvLog, TensorBoardLog
 from geocyclegan.training.panels import draw_panel
 from geocyclegan.training.run import RunFolder
 from geocyclegan.training.state import TrainingState
-from geocyclegan.training.validate import FixedCrops, validate
+from geocyclegan.training.validate import FixedBatches, validate
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ class Reporter:
         chips: Chips,
         run: RunFolder,
         state: TrainingState,
-        held_out: FixedCrops,
-        shown: FixedCrops,
+        held_out: FixedBatches,
+        shown: FixedBatches,
     ) -> None:
         self._config, self._run, self._state = config, run, state
         self._domains = chips.train_a.domain, chips.train_b.domain

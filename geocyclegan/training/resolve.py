@@ -15,12 +15,11 @@ from geocyclegan.models import Generator, build_discriminator, build_generator, 
 from geocyclegan.raster.domain import shared_bands
 from geocyclegan.training.config import MAY_CHANGE, TrainConfig, option, resolved
 from geocyclegan.training.data import Chips
-from geocyclegan.training.sampler import ChipSampler, Sampler, SceneSampler
+from geocyclegan.training.feed import SCENE_CROPS, sampler_of
 
 log = logging.getLogger(__name__)
 
 _CANONICAL_CROP = 256
-_SCENE_CROPS = 4
 # What a method calls an option where its name alone would not say enough; the others keep theirs.
 _ARGUMENTS = {"pool": "pool_size"}
 # Options of methods that are not arguments of theirs: networks, batches and schedule.
@@ -57,16 +56,7 @@ def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
 
 
 def _scene_crops(config: TrainConfig) -> int | None:
-    return None if config.norm != "scene" else config.scene_crops or _SCENE_CROPS
-
-
-def sampler_of(config: TrainConfig, chips: Chips) -> ChipSampler:
-    """Return the order in which a run sees its chips."""
-    crops = _scene_crops(config)
-    if crops is not None:
-        a, b = chips.train_a.by_scene(), chips.train_b.by_scene()
-        return SceneSampler(a, b, crops, config.seed)
-    return Sampler(len(chips.train_a), len(chips.train_b), resolved(config.batch), config.seed)
+    return None if config.norm != "scene" else config.scene_crops or SCENE_CROPS
 
 
 def build(config: TrainConfig, chips: Chips) -> Method:
@@ -81,12 +71,16 @@ def build(config: TrainConfig, chips: Chips) -> Method:
         discriminator_args={"width": config.d_width, "norm": "instance"},
         seed=config.seed,
     )
-    options = {
+    return build_method(config.method, spec, **method_options(config))
+
+
+def method_options(config: TrainConfig) -> dict[str, Any]:
+    """Return the options of a method as it calls them itself."""
+    return {
         _ARGUMENTS.get(name, name): getattr(config, name)
         for name in method_info(config.method).options
         if name not in _ELSEWHERE
     }
-    return build_method(config.method, spec, **options)
 
 
 def warn_of_identity(config: TrainConfig, chips: Chips) -> None:
