@@ -97,7 +97,7 @@ class Bundle:
             raise BundleError(
                 f"{self.folder}: the model translates {known} only; choose that --direction"
             )
-        return asked or next(iter(self.generators))
+        return next(iter(self.generators)) if asked is None else asked
 
     def source(self, direction: Direction) -> Domain:
         """Domain of the scenes that a direction takes."""
