@@ -17,9 +17,8 @@ Images = tuple[Tensor, Tensor | None]
 
 def judge(gan_loss: GanLoss, discriminator: Discriminator, images: Images, is_real: bool) -> Tensor:
     """Return the loss of a discriminator that should say `is_real`, over what is valid."""
-    pixels, valid = images
-    weights = None if valid is None else discriminator.logit_weights(valid)
-    loss: Tensor = gan_loss(discriminator(pixels, valid), is_real, weights)
+    weights = discriminator.weights_for(*images)
+    loss: Tensor = gan_loss(discriminator(*images), is_real, weights)
     return loss
 
 

@@ -94,12 +94,11 @@ class Pix2Pix(Method):
         source, target, _ = ends(config.direction)
         bands = networks.bands(source), networks.bands(target)
         args = dict(networks.generator_args)
-        if generators.takes(networks.generator, "dropout"):
+        name = networks.generator
+        if name in generators and generators.takes(name, "dropout"):
             args["dropout"] = True
         return cls(
-            build_generator(
-                networks.generator, in_channels=bands[0], out_channels=bands[1], **args
-            ),
+            build_generator(name, in_channels=bands[0], out_channels=bands[1], **args),
             build_discriminator(
                 networks.discriminator, in_channels=sum(bands), **networks.discriminator_args
             ),
