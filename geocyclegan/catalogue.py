@@ -72,6 +72,30 @@ METHODS: dict[str, MethodInfo] = {
             },
             paired=True,
         ),
+        MethodInfo(
+            "cut",
+            "unpaired, one way, contrastive",
+            {
+                **_COMMON,
+                "direction": "a2b",
+                "lambda_nce": 1.0,
+                "nce_identity": True,
+                "flip_equivariance": False,
+            },
+            epochs=400,
+        ),
+        MethodInfo(
+            "fastcut",
+            "cut without its identity",
+            {
+                **_COMMON,
+                "decay": 0.25,
+                "direction": "a2b",
+                "lambda_nce": 10.0,
+                "nce_identity": False,
+                "flip_equivariance": True,
+            },
+        ),
     )
 }
 """All methods, in the order in which they are listed."""

@@ -89,6 +89,15 @@ def _by_method(values: dict[str, str]) -> str:
     " alike; 0: off.",
 )
 @_option("--lambda-l1", "Weight of the mean absolute error against the truth.")
+@_option("--lambda-nce", "Weight of the contrastive loss.")
+@_option(
+    "--nce-identity/--no-nce-identity",
+    "Ask the contrastive loss of images of the target domain, too.",
+)
+@_option(
+    "--flip-equivariance/--no-flip-equivariance",
+    "Ask that a mirrored image gives the mirrored translation.",
+)
 @_option(
     "--direction",
     "Which way to translate, of methods that learn one.",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from geocyclegan.errors import OptionError
 from geocyclegan.methods.base import Method
+from geocyclegan.methods.cut import Cut
 from geocyclegan.methods.cyclegan import CycleGAN, CycleGANConfig
 from geocyclegan.methods.networks import NetworkSpec
 from geocyclegan.methods.pix2pix import Pix2Pix
@@ -57,3 +59,5 @@ def _cyclegan(networks: NetworkSpec, options: Mapping[str, Any]) -> Method:
 
 methods.register("cyclegan", _cyclegan)
 methods.register("pix2pix", Pix2Pix.build)
+for name in ("cut", "fastcut"):
+    methods.register(name, partial(Cut.build, name))

@@ -54,6 +54,9 @@ class TrainConfig:
         lambda_b: weight of the cycle B → A → B.
         identity: weight of the identity loss relative to the cycle's; 0: off.
         lambda_l1: weight of the mean absolute error against the truth.
+        lambda_nce: weight of the contrastive loss.
+        nce_identity: ask the contrastive loss of images of the target domain, too.
+        flip_equivariance: ask that a mirrored image gives the mirrored translation.
         direction: which way to translate, of methods that learn one: "a2b" or "b2a".
         pool: images kept for each discriminator.
         decay: share of the steps, the last ones, in which the learning rate falls to zero.
@@ -88,6 +91,9 @@ class TrainConfig:
     lambda_b: float | None = None
     identity: float | None = None
     lambda_l1: float | None = None
+    lambda_nce: float | None = None
+    nce_identity: bool | None = None
+    flip_equivariance: bool | None = None
     direction: str | None = None
     pool: int | None = None
     decay: float | None = None
@@ -202,7 +208,7 @@ class TrainConfig:
 
 _COUNTS = ("width", "d_width", "steps", "epochs", "batch", "crop", "scene_crops")
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
-_WEIGHTS = ("lambda_a", "lambda_b", "identity", "lambda_l1", "pool")
+_WEIGHTS = ("lambda_a", "lambda_b", "identity", "lambda_l1", "lambda_nce", "pool")
 _CHOICES = {
     "norm": ("instance", "scene"),
     "gan_loss": ("lsgan", "vanilla"),
