@@ -115,7 +115,9 @@ def load_encoder(encoder: Any, path: Path, in_channels: int) -> None:
     needed = [name for name in wanted if not name.endswith(_BUFFERS)]
     missing = [name for name in needed if name not in found]
     shapes = [name for name in needed if name in found and found[name].shape != wanted[name].shape]
-    surplus = [n for n in found if n not in wanted and not n.removeprefix("model.").startswith(_HEADS)]
+    surplus = [
+        n for n in found if n not in wanted and not n.removeprefix("model.").startswith(_HEADS)
+    ]
     if missing or shapes or surplus:
         what = (
             f"{missing[0]} is missing"
