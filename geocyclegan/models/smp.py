@@ -148,7 +148,7 @@ def _encoder_part(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> 
 
 def _network(arch: str, encoder: str, in_channels: int, out_channels: int, width: int) -> Any:
     smp = _library()
-    makers = {
+    makers: dict[str, tuple[Any, dict[str, Any]]] = {
         "unet": (smp.Unet, {"decoder_channels": _channels(width)}),
         "unetplusplus": (smp.UnetPlusPlus, {"decoder_channels": _channels(width)}),
         "fpn": (
