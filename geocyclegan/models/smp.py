@@ -165,7 +165,6 @@ def _network(arch: str, encoder: str, in_channels: int, out_channels: int, width
         raise OptionError(f"arch {arch!r} is not known; choose one of: {', '.join(makers)}")
     if arch == "fpn" and width % 16:
         raise OptionError(f"width is {width}; the FPN decoder expects a multiple of 16")
-    _check_encoder(smp, encoder)
     make, arguments = makers[arch]
     try:
         # Some encoders compute with numbers as they are built, which the meta device has not.
@@ -179,6 +178,7 @@ def _network(arch: str, encoder: str, in_channels: int, out_channels: int, width
                 **arguments,
             )
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+        _check_encoder(smp, encoder)
         line = " ".join(str(error).split())
         raise OptionError(
             f"encoder {encoder!r} does not go with {in_channels} bands and smp-{arch} ({line});"
@@ -192,6 +192,7 @@ def _channels(width: int) -> tuple[int, ...]:
 
 
 def _check_encoder(smp: ModuleType, encoder: str) -> None:
+    """Tell an encoder that there is not from one that cannot do what was asked for."""
     known = list(smp.encoders.get_encoder_names())
     if encoder in known:
         return
