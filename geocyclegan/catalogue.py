@@ -17,6 +17,7 @@ Direction = Literal["a2b", "b2a"]
 
 _COMMON: Mapping[str, Any] = {
     "generator": "resnet9",
+    "discriminator": "patch70",
     "batch": 1,
     "gan_loss": "lsgan",
     "lr": 2e-4,

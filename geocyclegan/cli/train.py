@@ -61,8 +61,49 @@ def _by_method(values: dict[str, str]) -> str:
     "--method",
     "What to train: " + "; ".join(f"{m.name} ({m.summary})" for m in METHODS.values()) + ".",
 )
-@_option("--generator", "Generators: resnet9, resnet6 (smaller), unet256 or unet128.")
+@_option(
+    "--generator",
+    "Generators: resnet9, resnet6 (smaller), unet256, unet128, densenet, or of"
+    " segmentation-models-pytorch smp-unet, smp-unetplusplus, smp-fpn or smp-segformer.",
+)
 @_option("--width", "Channels of the generators' first layer.")
+@click.option(
+    "--antialias",
+    is_flag=True,
+    default=_DEFAULT.antialias,
+    help="Blur in resnet and densenet generators before every second pixel is dropped.",
+)
+@_option(
+    "--upsample",
+    "How resnet and densenet generators double the resolution; nearest and bilinear leave no"
+    " checkerboard.",
+    click.Choice(["transpose", "nearest", "bilinear"]),
+    "bilinear with --antialias, else transpose",
+)
+@_option(
+    "--encoder",
+    "Encoder of smp generators, by segmentation-models-pytorch's name.",
+    str,
+    "resnet34",
+)
+@_option(
+    "--encoder-weights",
+    "File with weights that this encoder starts from, .safetensors or .pth.",
+    click.Path(path_type=Path),
+    "random ones",
+)
+@_option(
+    "--discriminator",
+    "Discriminators: patch70, patch (--d-layers), pixel or multiscale (--d-scales).",
+)
+@_option("--d-layers", "Halvings of the discriminators patch and multiscale.", int, "3")
+@_option("--d-scales", "Scales of the discriminator multiscale.", int, "3")
+@click.option(
+    "--spectral-norm",
+    is_flag=True,
+    default=_DEFAULT.spectral_norm,
+    help="Normalise the discriminators' weights by their largest singular value.",
+)
 @_option("--d-width", "Channels of the discriminators' first layer.", int, "as --width")
 @_option(
     "--norm",

@@ -256,7 +256,7 @@ class CycleGAN(Method):
         self, discriminator: Discriminator, images: Tensor, valid: Tensor | None, *, is_real: bool
     ) -> Tensor:
         """Loss of a discriminator that should say `is_real`."""
-        weights = None if valid is None else discriminator.logit_weights(valid)
+        weights = discriminator.weights_for(images, valid)
         loss: Tensor = self.gan_loss(discriminator(images, valid), is_real, weights)
         return loss
 

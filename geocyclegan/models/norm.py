@@ -27,7 +27,7 @@ Core = tuple[slice, slice]
 
 
 class SceneNorm2d(nn.Module):
-    """Instance normalisation without running statistics, and without affine parameters or with them.
+    """Instance normalisation without running statistics, by default without affine parameters.
 
     `valid` carries the weight of each pixel in the statistics: 0 is nodata, 1 is valid, and what
     lies between is the valid share of a coarse pixel. Pixels of weight 0 come out as 0, which is

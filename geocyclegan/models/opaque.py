@@ -1,9 +1,9 @@
 """Generators that are no plan: a network of another library, run as it is.
 
 Nothing says how far such a network sees, so it has no halo: inference translates windows of a fixed
-size and blends them, and statistics that would need windows which do not depend on the cut ("exact",
-"dense") are refused. What remains: its norm layers are ours. They see valid pixels only, pool
-statistics over the crops of a scene in training, and can be frozen.
+size and blends them, and statistics that would need windows which do not depend on the cut
+("exact", "dense") are refused. What remains: its norm layers are ours. They see valid pixels only,
+pool statistics over the crops of a scene in training, and can be frozen.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Surroundings:
 
     def share(self, x: Tensor) -> Tensor | None:
         """Valid share of each pixel of features; None: all are valid."""
-        return None if self.valid is None else F.adaptive_avg_pool2d(self.valid, x.shape[-2:])
+        return None if self.valid is None else _pooled(self.valid, x)
 
     def counted(self, x: Tensor) -> Tensor | None:
         """Weight of each pixel of features in statistics: valid, and in the core of its patch."""
         if self.core is None:
             return self.share(x)
         weight = self.core if self.valid is None else self.core * self.valid
-        return F.adaptive_avg_pool2d(weight, x.shape[-2:])
+        return _pooled(weight, x)
 
 
 class InnerNorm2d(SceneNorm2d):
@@ -116,3 +116,8 @@ class OpaqueGenerator(Generator):
     def norm_layers(self) -> list[SceneNorm2d]:
         """The norm layers in the order in which the network registers them."""
         return [m for m in self.network.modules() if isinstance(m, SceneNorm2d)]
+
+
+def _pooled(weight: Tensor, x: Tensor) -> Tensor:
+    """Weights at the resolution of features."""
+    return F.adaptive_avg_pool2d(weight, (x.shape[-2], x.shape[-1]))

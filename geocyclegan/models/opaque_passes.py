@@ -142,7 +142,7 @@ def _measure(
     return found
 
 
-class _Enough(Exception):  # noqa: N818 - it is no error
+class _Enough(Exception):
     """What was to be measured has been."""
 
 

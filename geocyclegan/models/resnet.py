@@ -15,8 +15,9 @@ from geocyclegan.models.sampling import resolve_upsample, way_down, way_up
 class ResNetGenerator(Generator):
     """Two halvings, `blocks` residual blocks at a quarter of the resolution, two doublings.
 
-    Its receptive field has a radius of 8 · blocks + 12 pixels as it stands in the paper. Source: Johnson et al., "Perceptual
-    Losses for Real-Time Style Transfer", ECCV 2016, as used by Zhu et al., ICCV 2017.
+    As it stands in the paper, its receptive field has a radius of 8 · blocks + 12 pixels. Source:
+    Johnson et al., "Perceptual Losses for Real-Time Style Transfer", ECCV 2016, as used by Zhu et
+    al., ICCV 2017.
 
     Args:
         in_channels: bands of the source domain.

@@ -98,9 +98,7 @@ def way_up(width: int, out_channels: int, norm: str, upsample: str) -> list[Step
             norm_layer(norm, fine),
             nn.ReLU(inplace=True),
         )
-    return plan + unit(
-        "head", nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7), nn.Tanh()
-    )
+    return plan + unit("head", nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7), nn.Tanh())
 
 
 def _doubling(coarse: int, fine: int, upsample: str) -> tuple[nn.Module, ...]:

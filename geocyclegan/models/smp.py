@@ -115,7 +115,9 @@ def load_encoder(encoder: Any, path: Path, in_channels: int) -> None:
     needed = [name for name in wanted if not name.endswith(_BUFFERS)]
     missing = [name for name in needed if name not in found]
     shapes = [name for name in needed if name in found and found[name].shape != wanted[name].shape]
-    surplus = [n for n in found if n not in wanted and not n.removeprefix("model.").startswith(_HEADS)]
+    surplus = [
+        n for n in found if n not in wanted and not n.removeprefix("model.").startswith(_HEADS)
+    ]
     if missing or shapes or surplus:
         what = (
             f"{missing[0]} is missing"
@@ -146,7 +148,7 @@ def _encoder_part(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> 
 
 def _network(arch: str, encoder: str, in_channels: int, out_channels: int, width: int) -> Any:
     smp = _library()
-    makers = {
+    makers: dict[str, tuple[Any, dict[str, Any]]] = {
         "unet": (smp.Unet, {"decoder_channels": _channels(width)}),
         "unetplusplus": (smp.UnetPlusPlus, {"decoder_channels": _channels(width)}),
         "fpn": (
@@ -163,7 +165,6 @@ def _network(arch: str, encoder: str, in_channels: int, out_channels: int, width
         raise OptionError(f"arch {arch!r} is not known; choose one of: {', '.join(makers)}")
     if arch == "fpn" and width % 16:
         raise OptionError(f"width is {width}; the FPN decoder expects a multiple of 16")
-    _check_encoder(smp, encoder)
     make, arguments = makers[arch]
     try:
         # Some encoders compute with numbers as they are built, which the meta device has not.
@@ -177,6 +178,7 @@ def _network(arch: str, encoder: str, in_channels: int, out_channels: int, width
                 **arguments,
             )
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+        _check_encoder(smp, encoder)
         line = " ".join(str(error).split())
         raise OptionError(
             f"encoder {encoder!r} does not go with {in_channels} bands and smp-{arch} ({line});"
@@ -190,6 +192,7 @@ def _channels(width: int) -> tuple[int, ...]:
 
 
 def _check_encoder(smp: ModuleType, encoder: str) -> None:
+    """Tell an encoder that there is not from one that cannot do what was asked for."""
     known = list(smp.encoders.get_encoder_names())
     if encoder in known:
         return

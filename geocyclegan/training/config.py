@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 MAY_CHANGE = frozenset(
     {
-        *("chips", "out", "name", "steps", "epochs", "device"),
+        *("chips", "out", "name", "steps", "epochs", "device", "encoder_weights"),
         *("save_every", "panel_every", "val_every", "log_every"),
     }
 )
@@ -39,6 +39,16 @@ class TrainConfig:
         method: a name of the registry of methods.
         generator: a name of the registry of generators.
         width: channels of the generators' first layer.
+        antialias: blur in the generators before every second pixel is dropped.
+        upsample: how the generators double the resolution: "transpose", "nearest" or "bilinear";
+            None: "bilinear" with `antialias`, else "transpose".
+        encoder: of a generator of segmentation-models-pytorch; None: resnet34.
+        encoder_weights: file with weights that this encoder starts from; None: random ones. A run
+            that is resumed does not need it.
+        discriminator: a name of the registry of discriminators.
+        d_layers: halvings of the discriminators "patch" and "multiscale"; None: 3.
+        d_scales: scales of the discriminator "multiscale"; None: 3.
+        spectral_norm: normalise the discriminators' weights by their largest singular value.
         d_width: channels of the discriminators' first layer; None: as `width`.
         norm: what shares the generators' statistics: "instance", each crop by itself, or "scene",
             several crops of one scene. Discriminators normalise each crop by itself.
@@ -78,6 +88,14 @@ class TrainConfig:
     method: str = "cyclegan"
     generator: str | None = None
     width: int = 64
+    antialias: bool = False
+    upsample: str | None = None
+    encoder: str | None = None
+    encoder_weights: Path | None = None
+    discriminator: str | None = None
+    d_layers: int | None = None
+    d_scales: int | None = None
+    spectral_norm: bool = False
     d_width: int | None = None
     norm: str = "instance"
     scene_crops: int | None = None
@@ -206,11 +224,15 @@ class TrainConfig:
         return replace(self, **missing)
 
 
-_COUNTS = ("width", "d_width", "steps", "epochs", "batch", "crop", "scene_crops")
+_COUNTS = (
+    *("width", "d_width", "d_layers", "d_scales"),
+    *("steps", "epochs", "batch", "crop", "scene_crops"),
+)
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
 _WEIGHTS = ("lambda_a", "lambda_b", "identity", "lambda_l1", "lambda_nce", "pool")
 _CHOICES = {
     "norm": ("instance", "scene"),
+    "upsample": ("transpose", "nearest", "bilinear"),
     "gan_loss": ("lsgan", "vanilla"),
     "direction": ("a2b", "b2a"),
     "device": ("auto", "cpu", "cuda"),

@@ -93,7 +93,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         config = config.updated({"steps": stored.steps})
     device = choose_device(config.device)
     chips = Chips.open(config.chips)
-    config = resolve(config, chips)
+    config = resolve(config, chips, resume=resume)
     if stored is not None:
         require_same(config, stored)
     with (

@@ -9,13 +9,20 @@ from typing import Any
 import torch
 
 from geocyclegan.catalogue import method_info
-from geocyclegan.errors import GeoCycleGANError, OptionError
+from geocyclegan.errors import OptionError
 from geocyclegan.methods import Method, NetworkSpec, build_method
-from geocyclegan.models import Generator, build_discriminator, build_generator, generators
+from geocyclegan.models import generators
 from geocyclegan.raster.domain import shared_bands
 from geocyclegan.training.config import MAY_CHANGE, TrainConfig, option, resolved
 from geocyclegan.training.data import Chips
 from geocyclegan.training.feed import SCENE_CROPS, sampler_of
+from geocyclegan.training.networks import (
+    DISCRIMINATOR,
+    discriminator_args,
+    generator_args,
+    probe_discriminator,
+    probe_generator,
+)
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +30,16 @@ _CANONICAL_CROP = 256
 # What a method calls an option where its name alone would not say enough; the others keep theirs.
 _ARGUMENTS = {"pool": "pool_size"}
 # Options of methods that are not arguments of theirs: networks, batches and schedule.
-_ELSEWHERE = frozenset({"generator", "batch", "decay"})
+_ELSEWHERE = frozenset({"generator", "discriminator", "batch", "decay"})
 
 
-def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
+def resolve(config: TrainConfig, chips: Chips, *, resume: bool = False) -> TrainConfig:
     """Fill in what the options leave open, and refuse what cannot be trained.
+
+    Args:
+        config: the options.
+        chips: what to train on.
+        resume: the run has weights already, so those to start from are not looked at.
 
     Returns:
         A configuration without `epochs`, whose `steps`, `crop` and `d_width` are numbers, with the
@@ -51,7 +63,7 @@ def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
     )
     # Without memory: only to hear what the registries and the networks have to say.
     with torch.device("meta"):
-        build(config, chips)
+        build(replace(config, encoder_weights=None) if resume else config, chips)
     return config
 
 
@@ -67,8 +79,9 @@ def build(config: TrainConfig, chips: Chips) -> Method:
         bands_b=b.count,
         shared_bands=shared_bands(a, b),
         generator=resolved(config.generator),
-        generator_args={"width": config.width, "norm": config.norm},
-        discriminator_args={"width": config.d_width, "norm": "instance"},
+        generator_args=generator_args(config),
+        discriminator=config.discriminator or DISCRIMINATOR,
+        discriminator_args=discriminator_args(config),
         seed=config.seed,
     )
     return build_method(config.method, spec, **method_options(config))
@@ -132,14 +145,17 @@ def _said(value: Any) -> str:
 
 def _crop(config: TrainConfig, chips: Chips) -> int:
     size = chips.size
-    generator = _probe(resolved(config.generator), config.width)
+    generator, judge = probe_generator(config), probe_discriminator(config)
     stride = generator.stride
-    least = _up(max(generator.min_size, _least_judged()), stride)
+    least = _up(max(generator.min_size, judge.min_size), stride)
+    who, enough = f"--generator {config.generator}", f"at least {least} px"
+    if config.discriminator and judge.min_size > generator.min_size:
+        enough += f" (--discriminator {config.discriminator})"
     if config.crop is None:
         crop = min(_CANONICAL_CROP, size) // stride * stride
         if crop < least:
             raise OptionError(
-                f"--generator {config.generator}: it needs crops of at least {least} px, the chips"
+                f"{who}: it needs crops of {enough}, the chips"
                 f" in {chips.folder} have {size}; {_way_out(config, size, least)}"
             )
         return crop
@@ -151,45 +167,28 @@ def _crop(config: TrainConfig, chips: Chips) -> int:
     nearest = config.crop // stride * stride
     if config.crop % stride and nearest >= least:
         raise OptionError(
-            f"--crop {config.crop}: --generator {config.generator} needs a multiple of {stride} px;"
-            f" give --crop {nearest}"
+            f"--crop {config.crop}: {who} needs a multiple of {stride} px; give --crop {nearest}"
         )
     if config.crop % stride or config.crop < least:
         raise OptionError(
-            f"--crop {config.crop}: --generator {config.generator} needs a multiple of {stride}"
-            f" px, at least {least}; {_way_out(config, config.crop, least)}"
+            f"--crop {config.crop}: {who} needs a multiple of {stride} px, {enough};"
+            f" {_way_out(config, config.crop, least)}"
         )
     return config.crop
 
 
 def _way_out(config: TrainConfig, side: int, least: int) -> str:
     """Name a generator that takes such crops, or a size of chips that this one takes."""
+    judged = probe_discriminator(config).min_size
     for name in generators.names():
-        other = _probe(name, config.width)
         # Another depth of the same architecture first.
-        if (
-            name[:4] == resolved(config.generator)[:4]
-            and side % other.stride == 0
-            and side >= other.min_size
-        ):
+        if name[:4] != resolved(config.generator)[:4]:
+            continue
+        other = probe_generator(config, name)
+        if side % other.stride == 0 and side >= max(other.min_size, judged):
             return f"use --generator {name}, or chips and crops of {least} px (chip --size {least})"
     return f"use chips and crops of {least} px or more (chip --size {least})"
 
 
-def _least_judged() -> int:
-    """Return the smallest side that the discriminator takes."""
-    with torch.device("meta"):
-        judge = build_discriminator(NetworkSpec(1, 1).discriminator, in_channels=1)
-    return int(getattr(judge, "min_size", 1))
-
-
 def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
-
-
-def _probe(name: str, width: int) -> Generator:
-    try:
-        with torch.device("meta"):
-            return build_generator(name, in_channels=1, out_channels=1, width=width)
-    except GeoCycleGANError as error:
-        raise OptionError(f"--generator {name}: {error}") from error
