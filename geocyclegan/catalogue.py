@@ -97,6 +97,23 @@ METHODS: dict[str, MethodInfo] = {
                 "flip_equivariance": True,
             },
         ),
+        MethodInfo(
+            "munit",
+            "unpaired, both ways, many styles",
+            {
+                **_COMMON,
+                "generator": "munit",
+                "discriminator": "multiscale",
+                "lr": 1e-4,
+                "decay": 0.0,
+                "lambda_image": 10.0,
+                "lambda_style": 1.0,
+                "lambda_content": 1.0,
+                "lambda_cycle": 0.0,
+                "style_dims": 8,
+            },
+            generators=("munit",),
+        ),
     )
 }
 """All methods, in the order in which they are listed."""
@@ -111,6 +128,11 @@ def method_info(name: str) -> MethodInfo:
     if name not in METHODS:
         raise OptionError(f"--method {name}: choose one of: {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def own_generators() -> set[str]:
+    """Return the generators that belong to one method."""
+    return {name for info in METHODS.values() for name in info.generators}
 
 
 def method_fields() -> tuple[str, ...]:

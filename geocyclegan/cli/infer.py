@@ -60,6 +60,12 @@ from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
     " tile (with seams); auto: as the model was trained.",
 )
 @click.option(
+    "--style",
+    metavar="SCENE|seed:N",
+    help="Look of the translation, for models of --method munit: that of a scene of the target"
+    " domain, or one drawn by a seed.  [default: the mean of the training set]",
+)
+@click.option(
     "--stats-memory",
     callback=parse_bytes,
     default="2G",
@@ -86,6 +92,7 @@ def command(
     tile: int | None,
     batch: int | None,
     norm_stats: str,
+    style: str | None,
     stats_memory: int,
     device: str,
     overwrite: bool,
@@ -120,6 +127,7 @@ def command(
         overwrite=overwrite,
         device=choose_device(device),
         norm_stats=cast(NormStats, norm_stats),
+        style=style,
         engine=EngineOptions(
             tile=tile,
             batch=batch,

@@ -139,6 +139,11 @@ def _by_method(values: dict[str, str]) -> str:
     "--flip-equivariance/--no-flip-equivariance",
     "Ask that a mirrored image gives the mirrored translation.",
 )
+@_option("--lambda-image", "Weight of an image's return from its own content and style.")
+@_option("--lambda-style", "Weight of the return of a style.")
+@_option("--lambda-content", "Weight of the return of a content.")
+@_option("--lambda-cycle", "Weight of an image's return from its translation.")
+@_option("--style-dims", "Length of a style.")
 @_option(
     "--direction",
     "Which way to translate, of methods that learn one.",

@@ -29,6 +29,7 @@ from geocyclegan.models.taps import (
     first_convolution,
     run_with,
     stem_tap,
+    valid_share,
 )
 
 
@@ -142,7 +143,7 @@ def choose_places(
         rows, cols = height // tap.scale, width // tap.scale
         score = torch.rand(samples, rows * cols, device=device, generator=random)
         if valid is not None:
-            share = F.avg_pool2d(valid.float(), tap.scale).flatten(1)
+            share = valid_share(valid, tap.scale).flatten(1)
             # Behind all that are valid, and left out below.
             score = score - (share <= 0.5).float() * 2.0
         best = score.topk(min(count, rows * cols), dim=1)

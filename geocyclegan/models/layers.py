@@ -33,6 +33,7 @@ _ROLES: dict[str, str] = {
     "BlurPool2d": "blur",
     "Upsample": "resize",
     "SceneNorm2d": "norm",
+    "AdaptiveNorm2d": "norm",
     "ReLU": "act",
     "LeakyReLU": "act",
     "Tanh": "act",

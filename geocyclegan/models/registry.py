@@ -15,6 +15,7 @@ from geocyclegan.models.multiscale import MultiscaleDiscriminator
 from geocyclegan.models.patchgan import PatchDiscriminator, PixelDiscriminator
 from geocyclegan.models.resnet import ResNetGenerator
 from geocyclegan.models.smp import SmpGenerator
+from geocyclegan.models.style import StyledGenerator
 from geocyclegan.models.unet import UNetGenerator
 
 T = TypeVar("T")
@@ -79,6 +80,8 @@ generators.register("unet128", partial(UNetGenerator, depth=7))
 generators.register("densenet", partial(DenseNetGenerator, blocks=3, layers=6))
 for arch in ("unet", "unetplusplus", "fpn", "segformer"):
     generators.register(f"smp-{arch}", partial(SmpGenerator, arch=arch))
+
+generators.register("munit", StyledGenerator)
 
 discriminators: Registry[Discriminator] = Registry("discriminator")
 discriminators.register("patch70", partial(PatchDiscriminator, layers=3))

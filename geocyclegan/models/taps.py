@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geocyclegan.errors import OptionError
@@ -137,6 +138,11 @@ def _picked(x: Tensor, places: Tensor) -> Tensor:
     """Features (samples, places, channels) of some pixels."""
     flat = x.flatten(2).transpose(1, 2)
     return flat.gather(1, places[..., None].expand(-1, -1, flat.shape[2]))
+
+
+def valid_share(valid: Tensor, scale: int) -> Tensor:
+    """Return the valid share of each feature at a scale (samples, 1, height/scale, width/scale)."""
+    return F.avg_pool2d(valid.float(), scale)
 
 
 def _channels(generator: Generator) -> list[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Self, TypeVar, get_args, get_type_hints
 
-from geocyclegan.catalogue import method_fields, method_info
+from geocyclegan.catalogue import method_fields, method_info, own_generators
 from geocyclegan.errors import NotFoundError, OptionError
 from geocyclegan.files import write_text
 
@@ -67,6 +67,11 @@ class TrainConfig:
         lambda_nce: weight of the contrastive loss.
         nce_identity: ask the contrastive loss of images of the target domain, too.
         flip_equivariance: ask that a mirrored image gives the mirrored translation.
+        lambda_image: weight of an image's return from its own content and style.
+        lambda_style: weight of the return of a style.
+        lambda_content: weight of the return of a content.
+        lambda_cycle: weight of an image's return from its translation.
+        style_dims: length of a style.
         direction: which way to translate, of methods that learn one: "a2b" or "b2a".
         pool: images kept for each discriminator.
         decay: share of the steps, the last ones, in which the learning rate falls to zero.
@@ -112,6 +117,11 @@ class TrainConfig:
     lambda_nce: float | None = None
     nce_identity: bool | None = None
     flip_equivariance: bool | None = None
+    lambda_image: float | None = None
+    lambda_style: float | None = None
+    lambda_content: float | None = None
+    lambda_cycle: float | None = None
+    style_dims: int | None = None
     direction: str | None = None
     pool: int | None = None
     decay: float | None = None
@@ -160,6 +170,18 @@ class TrainConfig:
                     f"{option(name)} {value}: --method {self.method} does not take it; beside the"
                     f" options of all methods it takes: {taken}"
                 )
+        generator = self.generator
+        if generator is None:
+            return
+        if info.generators and generator not in info.generators:
+            raise OptionError(
+                f"--generator {generator}: --method {self.method} has its own,"
+                f" {', '.join(info.generators)}; leave the option out"
+            )
+        if not info.generators and generator in own_generators():
+            raise OptionError(
+                f"--generator {generator}: it is part of another method; give --method {generator}"
+            )
 
     def _check_norm(self) -> None:
         if self.norm != "scene" and self.scene_crops is not None:
@@ -226,10 +248,21 @@ class TrainConfig:
 
 _COUNTS = (
     *("width", "d_width", "d_layers", "d_scales"),
-    *("steps", "epochs", "batch", "crop", "scene_crops"),
+    *("style_dims", "steps", "epochs", "batch", "crop", "scene_crops"),
 )
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
-_WEIGHTS = ("lambda_a", "lambda_b", "identity", "lambda_l1", "lambda_nce", "pool")
+_WEIGHTS = (
+    "lambda_a",
+    "lambda_b",
+    "identity",
+    "lambda_l1",
+    "lambda_nce",
+    "pool",
+    "lambda_image",
+    "lambda_style",
+    "lambda_content",
+    "lambda_cycle",
+)
 _CHOICES = {
     "norm": ("instance", "scene"),
     "upsample": ("transpose", "nearest", "bilinear"),
