@@ -41,6 +41,10 @@ class MethodInfo:
         epochs: how long the paper trains.
         generators: the generators that it works with, where it has its own; empty: those of the
             registry of generators.
+        sides: the domains that it looks at.
+        crop: side of the crops that it is used with, in pixels.
+        doubling: whether its images have 16, 32, 64 and so on px, and batch norm makes any other
+            norm an option without meaning.
     """
 
     name: str
@@ -50,6 +54,9 @@ class MethodInfo:
     paired: bool = False
     epochs: int = 200
     generators: tuple[str, ...] = ()
+    sides: tuple[Literal["a", "b"], ...] = ("a", "b")
+    crop: int = 256
+    doubling: bool = False
 
 
 METHODS: dict[str, MethodInfo] = {
@@ -113,6 +120,24 @@ METHODS: dict[str, MethodInfo] = {
                 "style_dims": 8,
             },
             generators=("munit",),
+        ),
+        MethodInfo(
+            "dcgan",
+            "chips of domain A from noise",
+            {
+                "generator": "dcgan",
+                "batch": 128,
+                "gan_loss": "vanilla",
+                "lr": 2e-4,
+                "decay": 0.0,
+                "noise": 100,
+            },
+            directions=(),
+            epochs=25,
+            generators=("dcgan",),
+            sides=("a",),
+            crop=64,
+            doubling=True,
         ),
     )
 }

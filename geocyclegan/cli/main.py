@@ -21,6 +21,7 @@ COMMANDS = {
     "chip": "Cut scenes into training chips of domain A or B.",
     "train": "Train a translation model on chips.",
     "infer": "Translate whole scenes with a trained model.",
+    "sample": "Make chips from noise with a trained model.",
     "info": "Show a scene, a chip folder or a model as a table.",
     "verify": "Find damage in chips, products and models.",
     "import": "Make a model of weights that another program trained.",

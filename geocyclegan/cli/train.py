@@ -144,6 +144,7 @@ def _by_method(values: dict[str, str]) -> str:
 @_option("--lambda-content", "Weight of the return of a content.")
 @_option("--lambda-cycle", "Weight of an image's return from its translation.")
 @_option("--style-dims", "Length of a style.")
+@_option("--noise", "Numbers that an image from noise is made of.")
 @_option(
     "--direction",
     "Which way to translate, of methods that learn one.",
@@ -211,4 +212,7 @@ def command(
     settings = ctx.obj if isinstance(ctx.obj, Settings) else Settings()
     if not settings.quiet:
         click.echo(f"Trained {result.steps} steps: {result.run}")
-        click.echo(f"Next: geocyclegan infer SCENE --model {result.run} --out translated.tif")
+        if METHODS[config.method].directions:
+            click.echo(f"Next: geocyclegan infer SCENE --model {result.run} --out translated.tif")
+        else:
+            click.echo(f"Next: geocyclegan sample --model {result.run} --n 16 --out samples")

@@ -82,6 +82,10 @@ class Method(nn.Module, ABC):
     def generators(self) -> dict[Direction, nn.Module]:
         """The generators by direction: what a model bundle keeps."""
 
+    def makers(self) -> dict[str, nn.Module]:
+        """What makes images of a domain from noise, by domain; a bundle keeps these, too."""
+        return {}
+
     @abstractmethod
     def optimizers(self) -> dict[str, Optimizer]:
         """Fresh optimisers by name, in the order in which they step."""

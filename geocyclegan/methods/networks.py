@@ -23,6 +23,7 @@ class NetworkSpec:
         generator_args: arguments of the generator other than its bands.
         discriminator: a name of the registry of discriminators.
         discriminator_args: arguments of the discriminator other than its bands.
+        crop: side of the images in pixels, for networks that are made for one size.
         seed: of what the method draws itself; weights follow torch's global generator.
     """
 
@@ -33,6 +34,7 @@ class NetworkSpec:
     generator_args: Mapping[str, Any] = field(default_factory=dict)
     discriminator: str = "patch70"
     discriminator_args: Mapping[str, Any] = field(default_factory=dict)
+    crop: int = 64
     seed: int = 0
 
     def bands(self, side: str) -> int:

@@ -11,6 +11,7 @@ from geocyclegan.errors import OptionError
 from geocyclegan.methods.base import Method
 from geocyclegan.methods.cut import Cut
 from geocyclegan.methods.cyclegan import CycleGAN, CycleGANConfig
+from geocyclegan.methods.dcgan import Dcgan
 from geocyclegan.methods.munit import Munit
 from geocyclegan.methods.networks import NetworkSpec
 from geocyclegan.methods.pix2pix import Pix2Pix
@@ -63,3 +64,4 @@ methods.register("pix2pix", Pix2Pix.build)
 for name in ("cut", "fastcut"):
     methods.register(name, partial(Cut.build, name))
 methods.register("munit", Munit.build)
+methods.register("dcgan", Dcgan.build)

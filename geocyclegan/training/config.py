@@ -72,6 +72,7 @@ class TrainConfig:
         lambda_content: weight of the return of a content.
         lambda_cycle: weight of an image's return from its translation.
         style_dims: length of a style.
+        noise: numbers that an image from noise is made of.
         direction: which way to translate, of methods that learn one: "a2b" or "b2a".
         pool: images kept for each discriminator.
         decay: share of the steps, the last ones, in which the learning rate falls to zero.
@@ -122,6 +123,7 @@ class TrainConfig:
     lambda_content: float | None = None
     lambda_cycle: float | None = None
     style_dims: int | None = None
+    noise: int | None = None
     direction: str | None = None
     pool: int | None = None
     decay: float | None = None
@@ -184,6 +186,10 @@ class TrainConfig:
             )
 
     def _check_norm(self) -> None:
+        if self.norm == "scene" and method_info(self.method).doubling:
+            raise OptionError(
+                f"--norm scene: --method {self.method} has batch norm; leave the option out"
+            )
         if self.norm != "scene" and self.scene_crops is not None:
             raise OptionError(f"--scene-crops {self.scene_crops}: it goes with --norm scene")
         if self.norm == "scene" and self.batch not in (None, 1):
@@ -248,7 +254,7 @@ class TrainConfig:
 
 _COUNTS = (
     *("width", "d_width", "d_layers", "d_scales"),
-    *("style_dims", "steps", "epochs", "batch", "crop", "scene_crops"),
+    *("style_dims", "noise", "steps", "epochs", "batch", "crop", "scene_crops"),
 )
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
 _WEIGHTS = (

@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from geocyclegan.chips.manifest import DomainName
 from geocyclegan.chips.pairs import Pairs, find_pairs, require_pairs
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.methods.base import Batch
@@ -51,19 +52,20 @@ class Chips:
     val_b: ChipSet
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, sides: Sequence[DomainName] = ("a", "b")) -> Self:
         """Open both domains of a chip folder.
+
+        Args:
+            folder: where they lie.
+            sides: those that a method looks at; one that looks at A only has A on both sides.
 
         Raises:
             ChipsError: a domain is missing, empty or mixed.
         """
-        return cls(
-            folder,
-            ChipSet.open(folder, "a"),
-            ChipSet.open(folder, "b"),
-            ChipSet.open(folder, "a", "val"),
-            ChipSet.open(folder, "b", "val"),
-        )
+        a, val_a = ChipSet.open(folder, "a"), ChipSet.open(folder, "a", "val")
+        if "b" not in sides:
+            return cls(folder, a, a, val_a, val_a)
+        return cls(folder, a, ChipSet.open(folder, "b"), val_a, ChipSet.open(folder, "b", "val"))
 
     @property
     def size(self) -> int:
@@ -194,8 +196,12 @@ class Batches:
         for sample in self._sampler.samples(step):
             index_a, index_b, random = self._sampler.draw(sample)
             crops_a.append(self._crop_of(self._a, index_a, random))
-            crops_b.append(self._crop_of(self._b, index_b, random))
+            if self._b is not self._a:
+                crops_b.append(self._crop_of(self._b, index_b, random))
         a, valid_a = stack(crops_a, self._crop, self._pin)
+        if self._b is self._a:
+            # A method that looks at one domain.
+            return Batch(a, a, valid_a, valid_a)
         b, valid_b = stack(crops_b, self._crop, self._pin)
         return Batch(a, b, valid_a, valid_b)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from geocyclegan.catalogue import method_info
+from geocyclegan.chips.reader import ChipSet
 from geocyclegan.methods.base import Batch
 from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Batches, Budget, Chips, LevelReader
@@ -82,8 +83,8 @@ def make_feed(config: TrainConfig, chips: Chips, *, pin: bool) -> Feed:
         ChipsError: the method needs pairs and the chips have none.
     """
     budget = Budget()
-    train = LevelReader(chips.train_a, budget), LevelReader(chips.train_b, budget)
-    val = LevelReader(chips.val_a, budget), LevelReader(chips.val_b, budget)
+    train = _readers(chips.train_a, chips.train_b, budget)
+    val = _readers(chips.val_a, chips.val_b, budget)
     sampler, crop = sampler_of(config, chips), resolved(config.crop)
     together = config.scene_crops or 1
     batches: StepBatches
@@ -98,3 +99,9 @@ def make_feed(config: TrainConfig, chips: Chips, *, pin: bool) -> Feed:
         held_out = FixedCrops(*val, crop, together)
         shown = held_out if len(held_out) else FixedCrops(*train, crop, together)
     return Feed(sampler, batches, train, held_out, shown)
+
+
+def _readers(a: ChipSet, b: ChipSet, budget: Budget) -> tuple[LevelReader, LevelReader]:
+    """Readers of both sides; one for both where a method looks at one domain."""
+    first = LevelReader(a, budget)
+    return first, first if b is a else LevelReader(b, budget)

@@ -13,6 +13,7 @@ import torch
 from lightning.fabric import Fabric
 
 from geocyclegan.bundle import load_bundle, save_bundle
+from geocyclegan.catalogue import method_info
 from geocyclegan.device import choose_device
 from geocyclegan.errors import (
     BundleError,
@@ -92,7 +93,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     if stored is not None and config.steps is None and config.epochs is None:
         config = config.updated({"steps": stored.steps})
     device = choose_device(config.device)
-    chips = Chips.open(config.chips)
+    chips = Chips.open(config.chips, method_info(config.method).sides)
     config = resolve(config, chips, resume=resume)
     if stored is not None:
         require_same(config, stored)
@@ -209,6 +210,7 @@ class _Trainer:
             generators={
                 k: (resolved(config.generator), net) for k, net in state.generators.items()
             },
+            makers=state.makers,
             domains={"a": chips.train_a.domain, "b": chips.train_b.domain},
             tile=self._crop,
             normalization=regime(config),

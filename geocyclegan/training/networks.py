@@ -113,7 +113,7 @@ def _chosen(
         value = getattr(config, field)
         if value is None or value is False:
             continue
-        if name in registry and not registry.takes(name, argument):
+        if name not in registry or not registry.takes(name, argument):
             others = [each for each in registry.names() if registry.takes(each, argument)]
             said = "" if value is True else f" {value}"
             raise OptionError(

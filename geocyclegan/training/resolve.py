@@ -12,6 +12,7 @@ from geocyclegan.catalogue import method_info
 from geocyclegan.errors import OptionError
 from geocyclegan.methods import Method, NetworkSpec, build_method
 from geocyclegan.models import generators
+from geocyclegan.models.dcgan import LEAST_SIDE
 from geocyclegan.raster.domain import shared_bands
 from geocyclegan.training.config import MAY_CHANGE, TrainConfig, option, resolved
 from geocyclegan.training.data import Chips
@@ -82,6 +83,7 @@ def build(config: TrainConfig, chips: Chips) -> Method:
         generator_args=generator_args(config),
         discriminator=config.discriminator or DISCRIMINATOR,
         discriminator_args=discriminator_args(config),
+        crop=resolved(config.crop),
         seed=config.seed,
     )
     return build_method(config.method, spec, **method_options(config))
@@ -145,6 +147,8 @@ def _said(value: Any) -> str:
 
 def _crop(config: TrainConfig, chips: Chips) -> int:
     size = chips.size
+    if method_info(config.method).doubling:
+        return _doubled_crop(config, chips)
     generator, judge = probe_generator(config), probe_discriminator(config)
     stride = generator.stride
     least = _up(max(generator.min_size, judge.min_size), stride)
@@ -175,6 +179,27 @@ def _crop(config: TrainConfig, chips: Chips) -> int:
             f" {_way_out(config, config.crop, least)}"
         )
     return config.crop
+
+
+def _doubled_crop(config: TrainConfig, chips: Chips) -> int:
+    """Check or choose the side of images that networks make by doubling."""
+    size, asked = chips.size, config.crop
+    canonical = method_info(config.method).crop
+    most = 1 << (size.bit_length() - 1)
+    if most < LEAST_SIDE:
+        raise OptionError(
+            f"--method {config.method}: it needs chips of at least {LEAST_SIDE} px, those in"
+            f" {chips.folder} have {size}"
+        )
+    if asked is None:
+        return min(canonical, most)
+    if asked < LEAST_SIDE or asked > most or asked & (asked - 1):
+        raise OptionError(
+            f"--crop {asked}: --method {config.method} makes images of {LEAST_SIDE}, "
+            f"{LEAST_SIDE * 2} and so on px, and the chips in {chips.folder} have {size}; give"
+            f" --crop {min(most, max(LEAST_SIDE, 1 << (asked.bit_length() - 1)))}"
+        )
+    return asked
 
 
 def _way_out(config: TrainConfig, side: int, least: int) -> str:

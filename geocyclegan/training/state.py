@@ -59,6 +59,7 @@ class TrainingState:
         self.method = build(fresh, chips)
         # The networks themselves, which a bundle keeps; Fabric wraps them below.
         self.generators = cast(dict[Direction, Generator], self.method.generators())
+        self.makers = self.method.makers()
         if checkpoint is not None:
             self._check(checkpoint)
             _fitting(self._load_networks, checkpoint)

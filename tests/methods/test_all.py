@@ -29,6 +29,7 @@ def tiny(name: str, bands: tuple[int, int] = (2, 3), **options: Any) -> Method:
         generator=own[0] if own else "resnet6",
         generator_args={"width": 2},
         discriminator_args={"width": 2},
+        crop=SIDE,
     )
     defaults = method_options(TrainConfig(method=name).with_defaults())
     return build_method(name, spec, **(defaults | options))
