@@ -45,6 +45,7 @@ class MethodInfo:
         crop: side of the crops that it is used with, in pixels.
         doubling: whether its images have 16, 32, 64 and so on px, and batch norm makes any other
             norm an option without meaning.
+        labelled: whether it looks at the labels of A's chips, where there are any.
     """
 
     name: str
@@ -57,6 +58,7 @@ class MethodInfo:
     sides: tuple[Literal["a", "b"], ...] = ("a", "b")
     crop: int = 256
     doubling: bool = False
+    labelled: bool = False
 
 
 METHODS: dict[str, MethodInfo] = {
@@ -138,6 +140,20 @@ METHODS: dict[str, MethodInfo] = {
             sides=("a",),
             crop=64,
             doubling=True,
+        ),
+        MethodInfo(
+            "semantic",
+            "cyclegan that keeps labels in place",
+            {
+                **_COMMON,
+                "lambda_a": 10.0,
+                "lambda_b": 10.0,
+                "identity": 0.5,
+                "pool": 50,
+                "lambda_semantic": 1.0,
+                "segmenter": None,
+            },
+            labelled=True,
         ),
     )
 }

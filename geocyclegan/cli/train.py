@@ -144,6 +144,16 @@ def _by_method(values: dict[str, str]) -> str:
 @_option("--lambda-content", "Weight of the return of a content.")
 @_option("--lambda-cycle", "Weight of an image's return from its translation.")
 @_option("--style-dims", "Length of a style.")
+@_option(
+    "--lambda-semantic", "Weight of the cross-entropy of segmentation networks on translations."
+)
+@_option(
+    "--segmenter",
+    "Frozen segmentation network of domain A: the state of a segmentation-models-pytorch network as"
+    " safetensors.",
+    click.Path(path_type=Path),
+    "one trained here from the label chips of A",
+)
 @_option("--noise", "Numbers that an image from noise is made of.")
 @_option(
     "--direction",

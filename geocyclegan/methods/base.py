@@ -29,12 +29,15 @@ class Batch:
         b: (samples, bands of B, height, width).
         valid_a: mask (samples, 1, height, width); None: all are valid.
         valid_b: the same for `b`.
+        labels_a: classes of the pixels of `a` (samples, height, width), −1 where not known; None:
+            nobody knows any, or wants to.
     """
 
     a: Tensor
     b: Tensor
     valid_a: Tensor | None = None
     valid_b: Tensor | None = None
+    labels_a: Tensor | None = None
 
     def side(self, domain: Side) -> tuple[Tensor, Tensor | None]:
         """Return images and mask of one domain."""
@@ -51,6 +54,7 @@ class Batch:
             self.b.to(device, non_blocking=non_blocking),
             move(self.valid_a),
             move(self.valid_b),
+            labels_a=move(self.labels_a),
         )
 
 

@@ -24,6 +24,7 @@ class NetworkSpec:
         discriminator: a name of the registry of discriminators.
         discriminator_args: arguments of the discriminator other than its bands.
         crop: side of the images in pixels, for networks that are made for one size.
+        classes: classes in the labels of A; 0: there are none.
         seed: of what the method draws itself; weights follow torch's global generator.
     """
 
@@ -35,6 +36,7 @@ class NetworkSpec:
     discriminator: str = "patch70"
     discriminator_args: Mapping[str, Any] = field(default_factory=dict)
     crop: int = 64
+    classes: int = 0
     seed: int = 0
 
     def bands(self, side: str) -> int:

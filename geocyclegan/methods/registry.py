@@ -15,6 +15,7 @@ from geocyclegan.methods.dcgan import Dcgan
 from geocyclegan.methods.munit import Munit
 from geocyclegan.methods.networks import NetworkSpec
 from geocyclegan.methods.pix2pix import Pix2Pix
+from geocyclegan.methods.semantic import Semantic
 from geocyclegan.models import Registry, build_discriminator, build_generator
 
 __all__ = ["NetworkSpec", "build_method", "methods"]
@@ -65,3 +66,4 @@ for name in ("cut", "fastcut"):
     methods.register(name, partial(Cut.build, name))
 methods.register("munit", Munit.build)
 methods.register("dcgan", Dcgan.build)
+methods.register("semantic", Semantic.build)

@@ -72,6 +72,8 @@ class TrainConfig:
         lambda_content: weight of the return of a content.
         lambda_cycle: weight of an image's return from its translation.
         style_dims: length of a style.
+        lambda_semantic: weight of the cross-entropy of segmentation networks on translations.
+        segmenter: safetensors file of a frozen segmentation network of domain A.
         noise: numbers that an image from noise is made of.
         direction: which way to translate, of methods that learn one: "a2b" or "b2a".
         pool: images kept for each discriminator.
@@ -123,6 +125,8 @@ class TrainConfig:
     lambda_content: float | None = None
     lambda_cycle: float | None = None
     style_dims: int | None = None
+    lambda_semantic: float | None = None
+    segmenter: Path | None = None
     noise: int | None = None
     direction: str | None = None
     pool: int | None = None
@@ -268,6 +272,7 @@ _WEIGHTS = (
     "lambda_style",
     "lambda_content",
     "lambda_cycle",
+    "lambda_semantic",
 )
 _CHOICES = {
     "norm": ("instance", "scene"),

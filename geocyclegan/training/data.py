@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from geocyclegan.chips.labels import LabelSet
 from geocyclegan.chips.manifest import DomainName
 from geocyclegan.chips.pairs import Pairs, find_pairs, require_pairs
 from geocyclegan.chips.reader import ChipSet
@@ -85,6 +86,15 @@ class Chips:
     def val_pairs(self) -> Pairs:
         """Which validation chips show the same ground; none or more."""
         return find_pairs(self.folder, self.val_a, self.val_b)
+
+    @cached_property
+    def labels(self) -> LabelSet | None:
+        """Labels of the training chips of A; None: there are none.
+
+        Raises:
+            ChipsError: a label chip is damaged, or holds something else than classes.
+        """
+        return LabelSet.open(self.folder, self.train_a)
 
     def counts(self) -> dict[str, int]:
         """Return how many chips each set has."""
@@ -170,6 +180,7 @@ class Batches:
         crop: side of the crops in pixels.
         flip: mirror and turn them.
         pin: put them into page-locked memory, from where they move to CUDA in the background.
+        labels: classes of the chips of A, to go along with them.
     """
 
     def __init__(
@@ -181,8 +192,10 @@ class Batches:
         crop: int,
         flip: bool,
         pin: bool = False,
+        labels: LabelSet | None = None,
     ) -> None:
         self._a, self._b = a, b
+        self._labels = labels
         self._sampler = sampler
         self._crop, self._flip, self._pin = crop, flip, pin
 
@@ -192,10 +205,13 @@ class Batches:
         Raises:
             ChipsError: a chip cannot be read.
         """
-        crops_a, crops_b = [], []
+        crops_a, crops_b, classes = [], [], []
         for sample in self._sampler.samples(step):
             index_a, index_b, random = self._sampler.draw(sample)
             crops_a.append(self._crop_of(self._a, index_a, random))
+            if self._labels is not None:
+                laid = crops_a[-1][2].apply(self._labels.read(index_a), self._crop)
+                classes.append(torch.from_numpy(np.ascontiguousarray(laid)))
             if self._b is not self._a:
                 crops_b.append(self._crop_of(self._b, index_b, random))
         a, valid_a = stack(crops_a, self._crop, self._pin)
@@ -203,7 +219,7 @@ class Batches:
             # A method that looks at one domain.
             return Batch(a, a, valid_a, valid_a)
         b, valid_b = stack(crops_b, self._crop, self._pin)
-        return Batch(a, b, valid_a, valid_b)
+        return Batch(a, b, valid_a, valid_b, torch.stack(classes) if classes else None)
 
     def names(self, step: int) -> str:
         """Return the files of a step's batch, for messages."""

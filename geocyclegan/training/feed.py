@@ -95,7 +95,8 @@ def make_feed(config: TrainConfig, chips: Chips, *, pin: bool) -> Feed:
         held_out = FixedPairs(*val, chips.val_pairs, crop, together)
         shown = held_out if len(held_out) else FixedPairs(*train, chips.pairs, crop, together)
     else:
-        batches = Batches(*train, sampler, crop=crop, flip=config.flip, pin=pin)
+        labels = chips.labels if method_info(config.method).labelled else None
+        batches = Batches(*train, sampler, crop=crop, flip=config.flip, pin=pin, labels=labels)
         held_out = FixedCrops(*val, crop, together)
         shown = held_out if len(held_out) else FixedCrops(*train, crop, together)
     return Feed(sampler, batches, train, held_out, shown)

@@ -84,9 +84,15 @@ def build(config: TrainConfig, chips: Chips) -> Method:
         discriminator=config.discriminator or DISCRIMINATOR,
         discriminator_args=discriminator_args(config),
         crop=resolved(config.crop),
+        classes=_classes(config, chips),
         seed=config.seed,
     )
     return build_method(config.method, spec, **method_options(config))
+
+
+def _classes(config: TrainConfig, chips: Chips) -> int:
+    labels = chips.labels if method_info(config.method).labelled else None
+    return 0 if labels is None else len(labels.codes)
 
 
 def method_options(config: TrainConfig) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def tiny(name: str, bands: tuple[int, int] = (2, 3), **options: Any) -> Method:
         generator_args={"width": 2},
         discriminator_args={"width": 2},
         crop=SIDE,
+        classes=3,
     )
     defaults = method_options(TrainConfig(method=name).with_defaults())
     return build_method(name, spec, **(defaults | options))
@@ -40,10 +41,11 @@ def batch_of(seed: int = 0, valid: float = 1.0) -> Batch:
     random = torch.Generator().manual_seed(seed)
     a = torch.rand(2, 2, SIDE, SIDE, generator=random) * 2 - 1
     b = torch.rand(2, 3, SIDE, SIDE, generator=random) * 2 - 1
+    labels = torch.randint(-1, 3, (2, SIDE, SIDE), generator=random)
     if valid == 1.0:
-        return Batch(a, b)
+        return Batch(a, b, labels_a=labels)
     mask = torch.rand(2, 1, SIDE, SIDE, generator=random) < valid
-    return Batch(a * mask, b * mask, mask, mask)
+    return Batch(a * mask, b * mask, mask, mask, labels_a=labels)
 
 
 def step(method: Method, optimizers: dict[str, Any], batch: Batch) -> dict[str, Tensor]:

@@ -60,6 +60,10 @@ def write_set(root: Path, bands: tuple[int, int], size: int) -> Path:
                     pixels[:, :, : size // 3] = 0
                 row = size * (i + (0 if split == "train" else 9))
                 write(root / f"{split}_{domain}" / f"{i}.tif", pixels, row, domain)
+                if (domain, split) == ("a", "train"):
+                    # Classes 10 and 30; nodata where the chip has some.
+                    classes = np.where(pixels[:1] > 2000, 30, 10) * (pixels[:1] > 0)
+                    write(root / "labels_a" / f"{i}.tif", classes.astype(np.uint8), row, "class")
     return root
 
 
@@ -200,6 +204,9 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 scaled = np.rint(100 + image * 4000).astype(np.uint16)
                 # Band 0 means the same in both domains, as a shared band would.
                 write(root / f"{split}_{domain}" / f"{i:02d}.tif", scaled, row, "band")
+            if split == "train":
+                classes = 1 + np.digitize(a, [0.18, 0.42, 0.78])
+                write(root / "labels_a" / f"{i:02d}.tif", classes[None].astype(np.uint8), row)
     return root
 
 
@@ -210,6 +217,7 @@ LEARNING: dict[str, tuple[int, float, dict[str, Any]]] = {
     "cut": (300, 0.6, {"generator": "resnet6", "batch": 4, "lr": 5e-4}),
     "fastcut": (300, 0.6, {"generator": "resnet6", "batch": 4}),
     "munit": (300, 0.6, {}),
+    "semantic": (300, 0.5, {"generator": "resnet6"}),
 }
 
 
