@@ -25,6 +25,33 @@ _COMMON: Mapping[str, Any] = {
 }
 """What all methods take, and what most of them begin with."""
 
+_HINTS: Mapping[str, Any] = {
+    "pairs": None,
+    "pair_weight": None,
+    "pair_every": None,
+    "weak_pairs": None,
+    "weak_weight": None,
+}
+"""What methods take that add `methods.hints.PairHints` to their generators' losses.
+
+All None: pairs come with numbers of their own only where there are pairs (see `training.resolve`).
+"""
+
+_CYCLE: Mapping[str, Any] = {
+    "gradient_penalty": None,
+    "lambda_a": 10.0,
+    "lambda_b": 10.0,
+    "identity": 0.5,
+    "band_map": None,
+    "cycle_critic": 0.0,
+    "cycle_features": 0.0,
+    "cycle_end": 1.0,
+    "gradient_loss": 0.0,
+    "angle_loss": 0.0,
+    "pool": 50,
+}
+"""What beside that makes CycleGAN; the penalty has a number only with its own loss."""
+
 
 @dataclass(frozen=True)
 class MethodInfo:
@@ -67,7 +94,7 @@ METHODS: dict[str, MethodInfo] = {
         MethodInfo(
             "cyclegan",
             "unpaired, both ways",
-            {**_COMMON, "lambda_a": 10.0, "lambda_b": 10.0, "identity": 0.5, "pool": 50},
+            {**_COMMON, **_CYCLE, **_HINTS},
         ),
         MethodInfo(
             "pix2pix",
@@ -146,10 +173,8 @@ METHODS: dict[str, MethodInfo] = {
             "cyclegan that keeps labels in place",
             {
                 **_COMMON,
-                "lambda_a": 10.0,
-                "lambda_b": 10.0,
-                "identity": 0.5,
-                "pool": 50,
+                **_CYCLE,
+                **_HINTS,
                 "lambda_semantic": 1.0,
                 "segmenter": None,
             },

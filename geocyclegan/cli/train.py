@@ -39,7 +39,7 @@ def _option(
 
 def _defaults_of(field: str) -> str:
     """Say the defaults of the methods that take an option: one where all agree."""
-    values = {name: m.options[field] for name, m in METHODS.items() if field in m.options}
+    values = {n: m.options[field] for n, m in METHODS.items() if m.options.get(field) is not None}
     return _by_method({name: str(value) for name, value in values.items()})
 
 
@@ -120,7 +120,7 @@ def _by_method(values: dict[str, str]) -> str:
 )
 @_option("--batch", "Images of each domain per step.")
 @_option("--crop", "Side of the random crops in pixels.", int, "256, or what the chips allow")
-@_option("--gan-loss", "Adversarial loss.", click.Choice(["lsgan", "vanilla"]))
+@_option("--gan-loss", "Adversarial loss.", click.Choice(["lsgan", "vanilla", "hinge", "wgan-gp"]))
 @_option("--lr", "Learning rate.")
 @_option("--lambda-a", "Weight of the cycle A to B to A.")
 @_option("--lambda-b", "Weight of the cycle B to A to B.")
@@ -160,6 +160,44 @@ def _by_method(values: dict[str, str]) -> str:
     "Which way to translate, of methods that learn one.",
     click.Choice(["a2b", "b2a"]),
 )
+@_option("--gradient-penalty", "Weight of the penalty of --gan-loss wgan-gp.", float, "10")
+@_option(
+    "--band-map",
+    "Bands of A and B that mean the same, by name or number, such as B04=red,B08=nir, for the"
+    " identity loss.",
+    str,
+    "bands of one name",
+)
+@_option(
+    "--cycle-critic",
+    "Weight of two critics that tell images from what comes back of them; 0: none.",
+)
+@_option(
+    "--cycle-features",
+    "Share of the cycle that compares discriminator features, growing from 0 to this.",
+)
+@_option("--cycle-end", "Share of the cycle's weight left at the end, to which it falls linearly.")
+@_option(
+    "--gradient-loss",
+    "Weight of the difference of edges in cycles and pairs, relative to theirs; 0: none.",
+)
+@_option(
+    "--angle-loss",
+    "Weight of the angle between spectra in cycles and pairs, relative to theirs; 0: none.",
+)
+@_option(
+    "--pairs",
+    "Chips made by chip --pair, any number, that tell unpaired training the meaning.",
+    click.Path(path_type=Path),
+)
+@_option("--pair-weight", "Weight of the difference of pairs.", float, "10")
+@_option("--pair-every", "Steps from one batch of pairs to the next.", int, "1")
+@_option(
+    "--weak-pairs",
+    "Chips made by chip --pair of scenes that agree roughly: shifted, changed in between.",
+    click.Path(path_type=Path),
+)
+@_option("--weak-weight", "Weight of the coarse difference of weak pairs.", float, "5")
 @_option("--pool", "Earlier translations kept for each discriminator.")
 @_option("--decay", "Share of the steps, the last ones, in which the learning rate falls to zero.")
 @click.option(
@@ -168,6 +206,16 @@ def _by_method(values: dict[str, str]) -> str:
     show_default=True,
     help="Mirror and turn crops at random; shadows have a direction.",
 )
+@_option("--zoom", "Largest factor by which crops are enlarged or shrunk, up to 2; 1: never.")
+@_option("--rotate", "Largest angle in degrees by which crops are turned; 0: never.")
+@_option("--jitter-db", "Largest random change of bands in decibel, in dB; 0: none.")
+@_option("--jitter-gain", "Largest random relative change of the other bands; 0: none.")
+@_option(
+    "--jitter-offset",
+    "Largest random shift of the other bands, as a share of their range; 0: none.",
+)
+@_option("--speckle", "Looks of random speckle that multiplies radar bands.", float, "none")
+@_option("--band-dropout", "Chance of each band to be lost, never all of them; 0: none.")
 @_option("--seed", "Seed of weights, order, crops and pools.")
 @_option("--device", "Where to train.", click.Choice(["auto", "cpu", "cuda"]))
 @_option("--save-every", "Steps between checkpoints, each with the model bundle.")

@@ -28,9 +28,8 @@ from torch.optim import Adam, Optimizer
 from geocyclegan.errors import OptionError
 from geocyclegan.methods.adversary import descend, frozen, sum_of
 from geocyclegan.methods.base import Batch
-from geocyclegan.methods.cyclegan import CycleGAN, CycleGANConfig
+from geocyclegan.methods.cyclegan import CycleGAN, CycleGANConfig, Translated
 from geocyclegan.methods.networks import NetworkSpec, config_of
-from geocyclegan.models import build_discriminator, build_generator
 from geocyclegan.models.segmenter import SmallSegmenter, load_segmenter
 
 _UNKNOWN = -1
@@ -84,6 +83,7 @@ class Semantic(CycleGAN):
             base.discriminator_b,
             base.config,
             base.shared_bands,
+            critics=(base.critic_a, base.critic_b) if base.config.cycle_critic > 0 else None,
         )
         self.pool_a, self.pool_b = base.pool_a, base.pool_b
         self.segmenter_a = segmenter_a
@@ -117,16 +117,7 @@ class Semantic(CycleGAN):
                     f" have {networks.classes}"
                 )
         plain = {f.name: getattr(config, f.name) for f in fields(CycleGANConfig)}
-        made, judged = networks.generator_args, networks.discriminator_args
-        base = CycleGAN(
-            build_generator(networks.generator, in_channels=a, out_channels=b, **made),
-            build_generator(networks.generator, in_channels=b, out_channels=a, **made),
-            build_discriminator(networks.discriminator, in_channels=a, **judged),
-            build_discriminator(networks.discriminator, in_channels=b, **judged),
-            CycleGANConfig(**plain),
-            networks.shared_bands,
-            networks.seed,
-        )
+        base = CycleGAN.build(networks, plain)
         return cls(
             base,
             segmenter,
@@ -201,11 +192,11 @@ class Semantic(CycleGAN):
                 errors["label_a"] = (changed * valid).sum() / valid.sum().clamp_min(1.0)
         return errors
 
-    def _generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        losses, fake_a, fake_b = super()._generator_losses(batch)
-        losses |= self._semantic_losses(batch, fake_a, fake_b)
-        self._fake_b = fake_b.detach()
-        return losses, fake_a, fake_b
+    def _generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Translated]:
+        losses, images = super()._generator_losses(batch)
+        losses |= self._semantic_losses(batch, images.fake_a, images.fake_b)
+        self._fake_b = images.fake_b.detach()
+        return losses, images
 
     def _semantic_losses(self, batch: Batch, fake_a: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
         """Cross-entropy of translations against what their sources say, as far as it is known."""

@@ -17,7 +17,8 @@ T = TypeVar("T")
 
 MAY_CHANGE = frozenset(
     {
-        *("chips", "out", "name", "steps", "epochs", "device", "encoder_weights"),
+        *("chips", "pairs", "weak_pairs", "out", "name", "steps", "epochs", "device"),
+        "encoder_weights",
         *("save_every", "panel_every", "val_every", "log_every"),
     }
 )
@@ -58,7 +59,8 @@ class TrainConfig:
             as the method's paper has.
         batch: images of each domain per step.
         crop: side of the crops in pixels; None: 256 or what the chips and the generator allow.
-        gan_loss: "lsgan" or "vanilla".
+        gan_loss: "lsgan", "vanilla", "hinge" or "wgan-gp".
+        gradient_penalty: weight of the gradient penalty of "wgan-gp"; None: 10.
         lr: learning rate.
         lambda_a: weight of the cycle A → B → A.
         lambda_b: weight of the cycle B → A → B.
@@ -76,9 +78,28 @@ class TrainConfig:
         segmenter: safetensors file of a frozen segmentation network of domain A.
         noise: numbers that an image from noise is made of.
         direction: which way to translate, of methods that learn one: "a2b" or "b2a".
+        band_map: bands of A and B that mean the same, as "B04=red,B08=nir", for the identity loss;
+            None: those of one name.
+        cycle_critic: weight of two critics that judge what comes back from two translations.
+        cycle_features: share of the cycle that compares features, growing to this at the end.
+        cycle_end: share of the cycle's weight left at the end, to which it falls linearly.
+        gradient_loss: weight of the gradient difference of cycles and pairs, relative to theirs.
+        angle_loss: weight of the spectral angle of cycles and pairs, relative to theirs.
         pool: images kept for each discriminator.
+        pairs: a chip folder with pairs that are mixed into unpaired training.
+        pair_weight: weight of the mean absolute difference to their truth; None: 10.
+        pair_every: steps from one batch of pairs to the next; None: 1.
+        weak_pairs: a chip folder with pairs of one place that agree roughly.
+        weak_weight: weight of their coarse, robust difference; None: 5.
         decay: share of the steps, the last ones, in which the learning rate falls to zero.
         flip: mirror and turn crops at random.
+        zoom: largest factor by which crops are enlarged or shrunk; 1: never.
+        rotate: largest angle in degrees by which crops are turned, both ways.
+        jitter_db: largest change of bands in decibel.
+        jitter_gain: largest relative change of the other bands.
+        jitter_offset: largest shift of the other bands, as a share of their range.
+        speckle: looks of the speckle that multiplies radar bands; None: none.
+        band_dropout: chance of each band to be lost.
         seed: of weights, order, crops and pools.
         device: "auto", "cpu" or "cuda".
         save_every: steps between checkpoints.
@@ -130,8 +151,27 @@ class TrainConfig:
     noise: int | None = None
     direction: str | None = None
     pool: int | None = None
+    gradient_penalty: float | None = None
+    band_map: str | None = None
+    cycle_critic: float | None = None
+    cycle_features: float | None = None
+    cycle_end: float | None = None
+    gradient_loss: float | None = None
+    angle_loss: float | None = None
+    pairs: Path | None = None
+    pair_weight: float | None = None
+    pair_every: int | None = None
+    weak_pairs: Path | None = None
+    weak_weight: float | None = None
     decay: float | None = None
     flip: bool = True
+    zoom: float = 1.0
+    rotate: float = 0.0
+    jitter_db: float = 0.0
+    jitter_gain: float = 0.0
+    jitter_offset: float = 0.0
+    speckle: float | None = None
+    band_dropout: float = 0.0
     seed: int = 0
     device: str = "auto"
     save_every: int = 500
@@ -156,6 +196,12 @@ class TrainConfig:
             raise OptionError(f"--lr {self.lr}: expected more than 0")
         if self.decay is not None and not 0 <= self.decay <= 1:
             raise OptionError(f"--decay {self.decay}: expected a share from 0 to 1")
+        for name, (low, high, what) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise OptionError(
+                    f"{option(name)} {value}: expected {what} from {low:g} to {high:g}"
+                )
         if not 0 <= self.seed < 2**63:
             raise OptionError(f"--seed {self.seed}: expected 0 or more, below 2^63")
         for name, known in _CHOICES.items():
@@ -165,6 +211,7 @@ class TrainConfig:
                 )
         self._check_method()
         self._check_norm()
+        self._check_pairs()
 
     def _check_method(self) -> None:
         info = method_info(self.method)
@@ -177,9 +224,7 @@ class TrainConfig:
                     f" options of all methods it takes: {taken}"
                 )
         generator = self.generator
-        if generator is None:
-            return
-        if info.generators and generator not in info.generators:
+        if generator and info.generators and generator not in info.generators:
             raise OptionError(
                 f"--generator {generator}: --method {self.method} has its own,"
                 f" {', '.join(info.generators)}; leave the option out"
@@ -188,6 +233,35 @@ class TrainConfig:
             raise OptionError(
                 f"--generator {generator}: it is part of another method; give --method {generator}"
             )
+
+        if self.gan_loss in _PENALISED and "gradient_penalty" not in info.options:
+            raise OptionError(
+                f"--gan-loss {self.gan_loss}: --method {self.method} does not take it; choose one"
+                " of: lsgan, vanilla"
+            )
+
+        if self.gradient_penalty is not None and self.gan_loss != "wgan-gp":
+            raise OptionError(
+                f"--gradient-penalty {self.gradient_penalty}: it goes with --gan-loss wgan-gp"
+            )
+        if self.band_map is not None and self.identity == 0:
+            raise OptionError(
+                f"--band-map {self.band_map}: it is for the identity loss, which --identity 0 puts"
+                " off; leave one of them out"
+            )
+
+    def _check_pairs(self) -> None:
+        for name, folder in (
+            ("pair_weight", "pairs"),
+            ("pair_every", "pairs"),
+            ("weak_weight", "weak_pairs"),
+        ):
+            value = getattr(self, name)
+            if value is not None and getattr(self, folder) is None:
+                raise OptionError(
+                    f"{option(name)} {value}: it goes with {option(folder)} PAIRED_CHIPS, which is"
+                    " not given"
+                )
 
     def _check_norm(self) -> None:
         if self.norm == "scene" and method_info(self.method).doubling:
@@ -257,28 +331,32 @@ class TrainConfig:
 
 
 _COUNTS = (
-    *("width", "d_width", "d_layers", "d_scales"),
-    *("style_dims", "noise", "steps", "epochs", "batch", "crop", "scene_crops"),
+    *("width", "d_width", "d_layers", "d_scales", "style_dims", "noise"),
+    *("steps", "epochs", "batch", "crop", "scene_crops", "pair_every"),
 )
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
 _WEIGHTS = (
-    "lambda_a",
-    "lambda_b",
-    "identity",
-    "lambda_l1",
-    "lambda_nce",
-    "pool",
-    "lambda_image",
-    "lambda_style",
-    "lambda_content",
-    "lambda_cycle",
-    "lambda_semantic",
+    *("lambda_a", "lambda_b", "identity", "pool", "gradient_penalty", "cycle_critic"),
+    *("gradient_loss", "angle_loss", "pair_weight", "weak_weight", "lambda_l1", "lambda_nce"),
+    *("lambda_image", "lambda_style", "lambda_content", "lambda_cycle", "lambda_semantic"),
 )
+_RANGES = {
+    "cycle_features": (0.0, 1.0, "a share"),
+    "cycle_end": (0.0, 1.0, "a share"),
+    "zoom": (1.0, 2.0, "a factor"),
+    "rotate": (0.0, 180.0, "degrees"),
+    "jitter_db": (0.0, 20.0, "decibel"),
+    "jitter_gain": (0.0, 0.99, "a share"),
+    "jitter_offset": (0.0, 0.99, "a share"),
+    "speckle": (0.1, 1000.0, "looks"),
+    "band_dropout": (0.0, 0.99, "a share"),
+}
+_PENALISED = ("hinge", "wgan-gp")
 _CHOICES = {
     "norm": ("instance", "scene"),
     "upsample": ("transpose", "nearest", "bilinear"),
-    "gan_loss": ("lsgan", "vanilla"),
     "direction": ("a2b", "b2a"),
+    "gan_loss": ("lsgan", "vanilla", "hinge", "wgan-gp"),
     "device": ("auto", "cpu", "cuda"),
 }
 

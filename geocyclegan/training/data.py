@@ -8,23 +8,25 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from geocyclegan.chips.labels import LabelSet
+from geocyclegan.chips.labels import UNKNOWN, LabelSet
 from geocyclegan.chips.manifest import DomainName
 from geocyclegan.chips.pairs import Pairs, find_pairs, require_pairs
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.methods.base import Batch
-from geocyclegan.training.augment import Augmentation, draw
+from geocyclegan.training.pairset import Hints
+from geocyclegan.training.radiometric import Radiometric, RadiometricOptions, apply_all
 from geocyclegan.training.sampler import ChipSampler
+from geocyclegan.training.warp import Geometry, Placement, place
 
 CACHE_BYTES = 2 * 1024**3
 """Memory for chips that are kept as levels; the others are decoded each time."""
@@ -44,6 +46,8 @@ class Chips:
         train_b: training chips of domain B.
         val_a: validation chips of domain A, none or more.
         val_b: validation chips of domain B, none or more.
+        hints: pairs of other chips that are mixed in (`--pairs`), if any.
+        weak: pairs of other chips that agree roughly (`--weak-pairs`), if any.
     """
 
     folder: Path
@@ -51,6 +55,8 @@ class Chips:
     train_b: ChipSet
     val_a: ChipSet
     val_b: ChipSet
+    hints: Hints | None = None
+    weak: Hints | None = None
 
     @classmethod
     def open(cls, folder: Path, sides: Sequence[DomainName] = ("a", "b")) -> Self:
@@ -67,6 +73,20 @@ class Chips:
         if "b" not in sides:
             return cls(folder, a, a, val_a, val_a)
         return cls(folder, a, ChipSet.open(folder, "b"), val_a, ChipSet.open(folder, "b", "val"))
+
+    def with_hints(self, pairs: Path | None, weak: Path | None) -> Self:
+        """Return the same with the pairs of other chip folders.
+
+        Raises:
+            ChipsError: a folder has no pairs, or is damaged.
+            OptionError: its images are not of these domains.
+        """
+        domains = self.train_a.domain, self.train_b.domain
+        return replace(
+            self,
+            hints=None if pairs is None else Hints.open(pairs, "--pairs", domains),
+            weak=None if weak is None else Hints.open(weak, "--weak-pairs", domains),
+        )
 
     @property
     def size(self) -> int:
@@ -103,7 +123,13 @@ class Chips:
 
     def to_json(self) -> dict[str, Any]:
         """Return what a bundle records about the chips."""
+        hints = {"pairs": self.hints, "weak_pairs": self.weak}
         return {
+            **{
+                name: {"folder": str(h.train.folder.resolve()), "train": len(h.train)}
+                for name, h in hints.items()
+                if h is not None
+            },
             "folder": str(self.folder.resolve()),
             **self.counts(),
             "size": {"a": self.train_a.size, "b": self.train_b.size},
@@ -112,10 +138,12 @@ class Chips:
 
     def fingerprint(self) -> str:
         """Return a hash of what a resumed run must find unchanged: the lists and the radiometry."""
-        described = [
+        described: list[Any] = [
             [[path.name for path in chips.paths], chips.size, chips.domain.to_json()]
             for chips in (self.train_a, self.train_b, self.val_a, self.val_b)
         ]
+        # Only where there are any: a run without them has the hash that it always had.
+        described += [h.train.to_json() for h in (self.hints, self.weak) if h is not None]
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
@@ -180,6 +208,8 @@ class Batches:
         crop: side of the crops in pixels.
         flip: mirror and turn them.
         pin: put them into page-locked memory, from where they move to CUDA in the background.
+        geometry: other scales and angles; the default is none.
+        radiometric: what happens to their values; the default is nothing.
         labels: classes of the chips of A, to go along with them.
     """
 
@@ -192,12 +222,16 @@ class Batches:
         crop: int,
         flip: bool,
         pin: bool = False,
+        geometry: Geometry | None = None,
+        radiometric: RadiometricOptions | None = None,
         labels: LabelSet | None = None,
     ) -> None:
         self._a, self._b = a, b
         self._labels = labels
         self._sampler = sampler
         self._crop, self._flip, self._pin = crop, flip, pin
+        self._geometry = geometry or Geometry()
+        self._looks = Radiometric.both(a.chips.domain, b.chips.domain, radiometric)
 
     def load(self, step: int) -> Batch:
         """Make the batch of a step.
@@ -205,21 +239,23 @@ class Batches:
         Raises:
             ChipsError: a chip cannot be read.
         """
-        crops_a, crops_b, classes = [], [], []
+        crops_a, crops_b, classes, randoms = [], [], [], []
         for sample in self._sampler.samples(step):
             index_a, index_b, random = self._sampler.draw(sample)
             crops_a.append(self._crop_of(self._a, index_a, random))
             if self._labels is not None:
-                laid = crops_a[-1][2].apply(self._labels.read(index_a), self._crop)
-                classes.append(torch.from_numpy(np.ascontiguousarray(laid)))
+                classes.append(self._labels_of(self._labels, index_a, crops_a[-1][2]))
             if self._b is not self._a:
                 crops_b.append(self._crop_of(self._b, index_b, random))
+            randoms.append(random)
         a, valid_a = stack(crops_a, self._crop, self._pin)
         if self._b is self._a:
             # A method that looks at one domain.
+            apply_all(self._looks[:1], ((a, valid_a),), randoms)
             return Batch(a, a, valid_a, valid_a)
         b, valid_b = stack(crops_b, self._crop, self._pin)
-        return Batch(a, b, valid_a, valid_b, torch.stack(classes) if classes else None)
+        apply_all(self._looks, ((a, valid_a), (b, valid_b)), randoms)
+        return Batch(a, b, valid_a, valid_b, labels_a=torch.stack(classes) if classes else None)
 
     def names(self, step: int) -> str:
         """Return the files of a step's batch, for messages."""
@@ -230,14 +266,36 @@ class Batches:
 
     def _crop_of(
         self, reader: LevelReader, index: int, random: np.random.Generator
-    ) -> tuple[Levels, Valid | None, Augmentation]:
+    ) -> tuple[Levels, Valid | None, Placement]:
         levels, valid = reader.read(index)
-        size = reader.chips.size
-        return levels, valid, draw(random, size, self._crop, flip=self._flip, valid=valid)
+        where = place(
+            random, reader.chips.size, self._crop, self._geometry, flip=self._flip, valid=valid
+        )
+        return levels, valid, where
+
+    def _labels_of(self, labels: LabelSet, index: int, where: Placement) -> Tensor:
+        """Cut the classes of a crop out of its chip; of interpolated ones the largest share."""
+        classes = labels.read(index)
+        shares = classes == np.arange(len(labels.codes))[:, np.newaxis, np.newaxis]
+        cut, seen = where.cut(shares.astype(np.float32), classes != UNKNOWN, self._crop)
+        most = cut.argmax(axis=0)
+        return torch.from_numpy(most if seen is None else np.where(seen, most, UNKNOWN))
+
+
+class StepBatches(Protocol):
+    """The batch of each step, by its number."""
+
+    def load(self, step: int) -> Batch:
+        """Make the batch of a step."""
+        ...
+
+    def names(self, step: int) -> str:
+        """Return the files of a step's batch, for messages."""
+        ...
 
 
 def stack(
-    crops: list[tuple[Levels, Valid | None, Augmentation]], crop: int, pin: bool = False
+    crops: Sequence[tuple[Levels, Valid | None, Placement]], crop: int, pin: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """Cut crops out of chips, straight into the tensors of a batch.
 
@@ -251,11 +309,11 @@ def stack(
     # Views of the tensors' memory, which is aligned; an array that became a tensor may not be.
     levels_out, mask_out = out.numpy(), mask.numpy()
     whole = True
-    for i, (levels, valid, augmentation) in enumerate(crops):
-        levels_out[i] = augmentation.apply(levels, crop)
-        if valid is not None:
-            mask_out[i, 0] = augmentation.apply(valid, crop)
-            whole = whole and bool(mask_out[i].all())
+    for i, (levels, valid, where) in enumerate(crops):
+        levels_out[i], seen = where.cut(levels, valid, crop)
+        if seen is not None:
+            mask_out[i, 0] = seen
+            whole = whole and bool(seen.all())
     return out, None if whole else mask
 
 

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
 
 from geocyclegan.catalogue import method_info
 from geocyclegan.chips.reader import ChipSet
-from geocyclegan.methods.base import Batch
 from geocyclegan.training.config import TrainConfig, resolved
-from geocyclegan.training.data import Batches, Budget, Chips, LevelReader
+from geocyclegan.training.data import Batches, Budget, Chips, LevelReader, StepBatches
 from geocyclegan.training.pairs import FixedPairs, PairedBatches, pair_sampler
+from geocyclegan.training.radiometric import RadiometricOptions
 from geocyclegan.training.sampler import ChipSampler, Sampler, SceneSampler
 from geocyclegan.training.validate import FixedBatches, FixedCrops
-
-
-class StepBatches(Protocol):
-    """The batch of each step, by its number."""
-
-    def load(self, step: int) -> Batch:
-        """Make the batch of a step."""
-        ...
-
-    def names(self, step: int) -> str:
-        """Return the files of a step's batch, for messages."""
-        ...
+from geocyclegan.training.warp import Geometry
 
 
 @dataclass(frozen=True)
@@ -34,6 +22,7 @@ class Feed:
     Attributes:
         sampler: the order of the chips.
         batches: the batch of each step.
+        budget: memory that its chips share.
         train: training chips of A and of B.
         held_out: validation batches, none or more.
         shown: batches for panels: those held out, or training chips where there are none.
@@ -41,6 +30,7 @@ class Feed:
 
     sampler: ChipSampler
     batches: StepBatches
+    budget: Budget
     train: tuple[LevelReader, LevelReader]
     held_out: FixedBatches
     shown: FixedBatches
@@ -67,6 +57,17 @@ def sampler_of(config: TrainConfig, chips: Chips) -> ChipSampler:
     return Sampler(len(chips.train_a), len(chips.train_b), batch, config.seed)
 
 
+def geometry_of(config: TrainConfig) -> Geometry:
+    """Return the scales and angles that crops may have."""
+    return Geometry(config.zoom, config.rotate)
+
+
+def radiometric_of(config: TrainConfig) -> RadiometricOptions:
+    """Return what may happen to the values of crops."""
+    names = [field.name for field in fields(RadiometricOptions)]
+    return RadiometricOptions(**{name: getattr(config, name) for name in names})
+
+
 SCENE_CROPS = 4
 """Crops of one scene in a step of norm "scene" unless said otherwise."""
 
@@ -87,19 +88,39 @@ def make_feed(config: TrainConfig, chips: Chips, *, pin: bool) -> Feed:
     val = _readers(chips.val_a, chips.val_b, budget)
     sampler, crop = sampler_of(config, chips), resolved(config.crop)
     together = config.scene_crops or 1
+    geometry, radiometric = geometry_of(config), radiometric_of(config)
     batches: StepBatches
     held_out: FixedBatches
     shown: FixedBatches
     if method_info(config.method).paired:
-        batches = PairedBatches(*train, sampler, crop=crop, flip=config.flip, pin=pin)
+        # The truth stays as it is.
+        looks = (radiometric, None) if config.direction != "b2a" else (None, radiometric)
+        batches = PairedBatches(
+            *train,
+            sampler,
+            crop=crop,
+            flip=config.flip,
+            pin=pin,
+            geometry=geometry,
+            radiometric=looks,
+        )
         held_out = FixedPairs(*val, chips.val_pairs, crop, together)
         shown = held_out if len(held_out) else FixedPairs(*train, chips.pairs, crop, together)
     else:
         labels = chips.labels if method_info(config.method).labelled else None
-        batches = Batches(*train, sampler, crop=crop, flip=config.flip, pin=pin, labels=labels)
+        batches = Batches(
+            *train,
+            sampler,
+            crop=crop,
+            flip=config.flip,
+            pin=pin,
+            geometry=geometry,
+            radiometric=radiometric,
+            labels=labels,
+        )
         held_out = FixedCrops(*val, crop, together)
         shown = held_out if len(held_out) else FixedCrops(*train, crop, together)
-    return Feed(sampler, batches, train, held_out, shown)
+    return Feed(sampler, batches, budget, train, held_out, shown)
 
 
 def _readers(a: ChipSet, b: ChipSet, budget: Budget) -> tuple[LevelReader, LevelReader]:

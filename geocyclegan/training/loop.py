@@ -34,6 +34,7 @@ from geocyclegan.training.checkpoint import (
 from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Chips, prefetched
 from geocyclegan.training.feed import make_feed
+from geocyclegan.training.hints import hinted, known_pairs
 from geocyclegan.training.report import Reporter
 from geocyclegan.training.resolve import (
     require_same,
@@ -94,6 +95,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         config = config.updated({"steps": stored.steps})
     device = choose_device(config.device)
     chips = Chips.open(config.chips, method_info(config.method).sides)
+    chips = chips.with_hints(config.pairs, config.weak_pairs)
     config = resolve(config, chips, resume=resume)
     if stored is not None:
         require_same(config, stored)
@@ -144,8 +146,11 @@ class _Trainer:
         self._state, self._stop = state, stop
         self._device = state.device
         self._total, self._crop = config.steps or 0, config.crop or 0
-        self._feed = make_feed(config, chips, pin=self._device.type == "cuda")
-        self._reporter = Reporter(config, chips, run, state, self._feed.held_out, self._feed.shown)
+        pin = self._device.type == "cuda"
+        self._feed = feed = make_feed(config, chips, pin=pin)
+        self._batches = hinted(feed.batches, config, chips, feed.budget, pin=pin)
+        known = known_pairs(config, chips, feed.budget)
+        self._reporter = Reporter(config, chips, run, state, feed.held_out, feed.shown, known)
 
     def fit(self) -> TrainResult:
         """Go to the last step, or to a signal."""
@@ -164,7 +169,7 @@ class _Trainer:
         state, config, reporter = self._state, self._config, self._reporter
         # On the CPU training needs the cores itself.
         threads = 1 if self._device.type == "cpu" else 4
-        ahead = prefetched(self._feed.batches.load, range(state.step, self._total), threads=threads)
+        ahead = prefetched(self._batches.load, range(state.step, self._total), threads=threads)
         with (
             Progress(self._total, "train", "step", done=state.step) as progress,
             closing(ahead) as batches,
@@ -249,7 +254,7 @@ class _Trainer:
         step, values = bad
         said = ", ".join(f"{name} is {value}" for name, value in values.items())
         raise TrainingError(
-            f"step {step}: {said}, on {self._feed.batches.names(step - 1)}; {self._way_out()}"
+            f"step {step}: {said}, on {self._batches.names(step - 1)}; {self._way_out()}"
         )
 
     def _way_out(self) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from geocyclegan.chips.pairs import Pairs
 from geocyclegan.errors import ChipsError
 from geocyclegan.methods.base import Batch
-from geocyclegan.training.augment import Augmentation, centred, draw
-from geocyclegan.training.data import LevelReader, Levels, Valid, stack
+from geocyclegan.training.augment import centred
+from geocyclegan.training.data import Budget, LevelReader, Levels, StepBatches, Valid, stack
+from geocyclegan.training.pairset import PairSet
+from geocyclegan.training.radiometric import Radiometric, RadiometricOptions, apply_all
 from geocyclegan.training.sampler import ChipSampler, epoch_order, random_of, scene_sets
+from geocyclegan.training.warp import Geometry, Placement, place
 
 # Streams of random numbers, apart from those of the unpaired samplers.
 _ORDER, _SAMPLES = 3, 4
@@ -122,6 +125,9 @@ class PairedBatches:
         crop: side of the crops in pixels.
         flip: mirror and turn them.
         pin: put them into page-locked memory, from where they move to CUDA in the background.
+        geometry: other scales and angles, the same for both; the default is none.
+        radiometric: what happens to the values of A, of B, of both or of neither; the truth that a
+            network is measured against is best left alone.
     """
 
     def __init__(
@@ -133,10 +139,17 @@ class PairedBatches:
         crop: int,
         flip: bool,
         pin: bool = False,
+        geometry: Geometry | None = None,
+        radiometric: tuple[RadiometricOptions | None, RadiometricOptions | None] = (None, None),
     ) -> None:
         self._a, self._b = a, b
         self._sampler = sampler
         self._crop, self._flip, self._pin = crop, flip, pin
+        self._geometry = geometry or Geometry()
+        self._looks = (
+            Radiometric.of(a.chips.domain, radiometric[0]),
+            Radiometric.of(b.chips.domain, radiometric[1]),
+        )
 
     def load(self, step: int) -> Batch:
         """Make the batch of a step; both its masks are the pixels that are valid in A and B.
@@ -144,19 +157,68 @@ class PairedBatches:
         Raises:
             ChipsError: a chip cannot be read, or two of a pair differ in size.
         """
-        places = []
+        places, randoms = [], []
         for sample in self._sampler.samples(step):
             index_a, index_b, random = self._sampler.draw(sample)
             a, b, valid = read_pair(self._a, self._b, index_a, index_b)
-            where = draw(random, self._a.chips.size, self._crop, flip=self._flip, valid=valid)
+            where = place(
+                *(random, self._a.chips.size, self._crop, self._geometry),
+                flip=self._flip,
+                valid=valid,
+            )
             places.append((a, b, valid, where))
-        return stack_pairs(places, self._crop, self._pin)
+            randoms.append(random)
+        batch = stack_pairs(places, self._crop, self._pin)
+        apply_all(self._looks, (batch.side("a"), batch.side("b")), randoms)
+        return batch
 
     def names(self, step: int) -> str:
         """Return the files of a step's batch, for messages."""
         drawn = [self._sampler.draw(sample)[:2] for sample in self._sampler.samples(step)]
         paths_a, paths_b = self._a.chips.paths, self._b.chips.paths
         return ", ".join(f"{paths_a[i]} with {paths_b[j]}" for i, j in drawn)
+
+
+class HintedBatches:
+    """Unpaired batches with pairs beside them.
+
+    Args:
+        batches: the unpaired ones.
+        pairs: pairs that agree pixel by pixel; None: none.
+        every: steps from one batch of those to the next; the first step has one.
+        weak: pairs that agree roughly, in every step; None: none.
+    """
+
+    def __init__(
+        self,
+        batches: StepBatches,
+        pairs: PairedBatches | None,
+        every: int = 1,
+        weak: PairedBatches | None = None,
+    ) -> None:
+        self._batches, self._pairs, self._every, self._weak = batches, pairs, every, weak
+
+    def load(self, step: int) -> Batch:
+        """Make the batch of a step.
+
+        Raises:
+            ChipsError: a chip cannot be read.
+        """
+        batch = self._batches.load(step)
+        if self._pairs is not None and step % self._every == 0:
+            batch = replace(batch, pairs=self._pairs.load(step // self._every))
+        if self._weak is not None:
+            batch = replace(batch, weak=self._weak.load(step))
+        return batch
+
+    def names(self, step: int) -> str:
+        """Return the files of a step's batch, for messages."""
+        names = [self._batches.names(step)]
+        if self._pairs is not None and step % self._every == 0:
+            names.append(f"the pairs {self._pairs.names(step // self._every)}")
+        if self._weak is not None:
+            names.append(f"the weak pairs {self._weak.names(step)}")
+        return ", ".join(names)
 
 
 @dataclass(frozen=True)
@@ -206,6 +268,12 @@ class FixedPairs:
         return [scene[(first + i) % len(scene)] for i in range(min(self.together, len(scene)))]
 
 
+def fixed_pairs(chips: PairSet, budget: Budget, crop: int, together: int = 1) -> FixedPairs:
+    """Return the middles of the pairs of a set."""
+    readers = LevelReader(chips.a, budget), LevelReader(chips.b, budget)
+    return FixedPairs(*readers, chips.pairs, crop, together)
+
+
 def read_pair(
     a: LevelReader, b: LevelReader, index_a: int, index_b: int
 ) -> tuple[Levels, Levels, Valid | None]:
@@ -230,7 +298,9 @@ def read_pair(
 
 
 def stack_pairs(
-    places: list[tuple[Levels, Levels, Valid | None, Augmentation]], crop: int, pin: bool = False
+    places: Sequence[tuple[Levels, Levels, Valid | None, Placement]],
+    crop: int,
+    pin: bool = False,
 ) -> Batch:
     """Cut the same crops out of both chips of each pair; 0 where one of them is not valid."""
     a, valid = stack([(levels, mask, where) for levels, _, mask, where in places], crop, pin)

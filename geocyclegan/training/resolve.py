@@ -13,10 +13,10 @@ from geocyclegan.errors import OptionError
 from geocyclegan.methods import Method, NetworkSpec, build_method
 from geocyclegan.models import generators
 from geocyclegan.models.dcgan import LEAST_SIDE
-from geocyclegan.raster.domain import shared_bands
+from geocyclegan.raster.domain import Domain, mapped_bands, shared_bands
 from geocyclegan.training.config import MAY_CHANGE, TrainConfig, option, resolved
 from geocyclegan.training.data import Chips
-from geocyclegan.training.feed import SCENE_CROPS, sampler_of
+from geocyclegan.training.feed import SCENE_CROPS, radiometric_of, sampler_of
 from geocyclegan.training.networks import (
     DISCRIMINATOR,
     discriminator_args,
@@ -24,14 +24,21 @@ from geocyclegan.training.networks import (
     probe_discriminator,
     probe_generator,
 )
+from geocyclegan.training.radiometric import check_radiometric
 
 log = logging.getLogger(__name__)
 
 _CANONICAL_CROP = 256
+_PAIR_WEIGHT, _WEAK_WEIGHT = 10.0, 5.0
 # What a method calls an option where its name alone would not say enough; the others keep theirs.
 _ARGUMENTS = {"pool": "pool_size"}
 # Options of methods that are not arguments of theirs: networks, batches and schedule.
-_ELSEWHERE = frozenset({"generator", "discriminator", "batch", "decay"})
+_ELSEWHERE = frozenset(
+    {
+        *("generator", "discriminator", "batch", "decay"),
+        *("band_map", "pairs", "pair_every", "weak_pairs"),
+    }
+)
 
 
 def resolve(config: TrainConfig, chips: Chips, *, resume: bool = False) -> TrainConfig:
@@ -55,13 +62,16 @@ def resolve(config: TrainConfig, chips: Chips, *, resume: bool = False) -> Train
         epochs = method_info(config.method).epochs if config.epochs is None else config.epochs
         steps = sampler_of(config, chips).steps(epochs)
     config = replace(
-        config,
+        _with_pairs(config),
         steps=steps,
         epochs=None,
         crop=_crop(config, chips),
         d_width=config.d_width or config.width,
         scene_crops=_scene_crops(config),
     )
+    _check_pair_size(config, chips)
+    domains = chips.train_a.domain, chips.train_b.domain
+    check_radiometric(radiometric_of(config), domains)
     # Without memory: only to hear what the registries and the networks have to say.
     with torch.device("meta"):
         build(replace(config, encoder_weights=None) if resume else config, chips)
@@ -72,13 +82,34 @@ def _scene_crops(config: TrainConfig) -> int | None:
     return None if config.norm != "scene" else config.scene_crops or SCENE_CROPS
 
 
+def _with_pairs(config: TrainConfig) -> TrainConfig:
+    """Fill in how much pairs count, where there are any."""
+    given: dict[str, Any] = {}
+    if config.pairs is not None:
+        given["pair_weight"] = _PAIR_WEIGHT if config.pair_weight is None else config.pair_weight
+        given["pair_every"] = config.pair_every or 1
+    if config.weak_pairs is not None:
+        given["weak_weight"] = _WEAK_WEIGHT if config.weak_weight is None else config.weak_weight
+    return replace(config, **given)
+
+
+def _check_pair_size(config: TrainConfig, chips: Chips) -> None:
+    for name, hints in (("pairs", chips.hints), ("weak_pairs", chips.weak)):
+        if hints is not None and hints.train.a.size < (config.crop or 0):
+            raise OptionError(
+                f"{option(name)} {hints.train.folder}: its chips have {hints.train.a.size} px, and"
+                f" crops have {config.crop}; cut them again with chip --size {config.crop}, or give"
+                f" --crop {hints.train.a.size} or less"
+            )
+
+
 def build(config: TrainConfig, chips: Chips) -> Method:
     """Build the method of a resolved configuration with fresh weights."""
     a, b = chips.train_a.domain, chips.train_b.domain
     spec = NetworkSpec(
         bands_a=a.count,
         bands_b=b.count,
-        shared_bands=shared_bands(a, b),
+        shared_bands=identity_bands(config, a, b),
         generator=resolved(config.generator),
         generator_args=generator_args(config),
         discriminator=config.discriminator or DISCRIMINATOR,
@@ -104,12 +135,27 @@ def method_options(config: TrainConfig) -> dict[str, Any]:
     }
 
 
+def identity_bands(config: TrainConfig, a: Domain, b: Domain) -> tuple[tuple[int, int], ...]:
+    """Return the bands that mean the same: those of `band_map`, or those of one name.
+
+    Raises:
+        OptionError: `band_map` names a band that there is not, or one twice.
+    """
+    if config.band_map is None:
+        return shared_bands(a, b)
+    try:
+        return mapped_bands(config.band_map, a, b)
+    except ValueError as error:
+        raise OptionError(f"--band-map {config.band_map}: {error}") from None
+
+
 def warn_of_identity(config: TrainConfig, chips: Chips) -> None:
     """Say so where the identity loss is asked for and has no band to look at."""
     a, b = chips.train_a.domain, chips.train_b.domain
-    if config.identity and not shared_bands(a, b):
+    if config.identity and not identity_bands(config, a, b):
         log.warning(
-            "the identity loss is off: no band of A (%s) is named like one of B (%s)",
+            "the identity loss is off: no band of A (%s) is named like one of B (%s); --band-map"
+            " says which mean the same",
             ", ".join(a.labels),
             ", ".join(b.labels),
         )

@@ -85,6 +85,7 @@ class TrainingState:
         Raises:
             TrainingError: the device has not memory enough.
         """
+        self.method.set_progress(self.step / max(self.schedule.total, 1))
         try:
             losses = self.method.step(batch, self._wrapped, self._fabric.backward)
         except torch.OutOfMemoryError as error:

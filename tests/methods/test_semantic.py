@@ -22,6 +22,7 @@ from geocyclegan.methods.semantic import Semantic
 from geocyclegan.models.segmenter import SmallSegmenter, load_segmenter
 from geocyclegan.training.data import Batches, Budget, LevelReader
 from geocyclegan.training.sampler import Sampler
+from geocyclegan.training.warp import Geometry
 
 SPEC = NetworkSpec(
     bands_a=2,
@@ -89,7 +90,7 @@ def test_gradients_reach_the_generators_and_not_the_segmenters() -> None:
         network.zero_grad(set_to_none=True)
     fake_a, fake_b = method.generator_ba(batch.b), method.generator_ab(batch.a)
     losses = method._semantic_losses(batch, fake_a, fake_b)
-    (losses["semantic_a"] + losses["semantic_b"]).backward()
+    torch.autograd.backward(losses["semantic_a"] + losses["semantic_b"])
     assert any(w.grad is not None and w.grad.any() for w in method.generator_ab.parameters())
     assert all(w.grad is None for w in method.segmenter_a.parameters())
     assert all(w.requires_grad for w in method.segmenter_a.parameters())
@@ -133,7 +134,8 @@ def test_a_network_from_a_file_stays_as_it_is(file: Path) -> None:
     assert "segmenters" not in method.optimizers()
     before = copy.deepcopy(method.segmenter_a.state_dict())
     random = torch.Generator().manual_seed(0)
-    batch = Batch(*(torch.rand(2, 2, 32, 32, generator=random) for _ in "ab"))
+    a, b = (torch.rand(2, 2, 32, 32, generator=random) for _ in "ab")
+    batch = Batch(a, b)
     method.train()
     losses = method.step(batch, method.optimizers(), torch.autograd.backward)
     assert losses["semantic_a"] > 0
@@ -204,6 +206,12 @@ def test_labels_are_laid_down_as_their_chips_are(tmp_path: Path) -> None:
                     # One code, one level: the label goes with its pixel through crop and turns.
                     assert len(levels[classes == number].unique()) == 1
     assert seen == {UNKNOWN, 0, 1, 2}
+    turned = Batches(
+        *readers, Sampler(3, 3, 2, 0), crop=16, flip=True, labels=labels, geometry=Geometry(1.5, 45)
+    ).load(0)
+    assert turned.labels_a is not None
+    assert turned.labels_a.shape == (2, 16, 16)
+    assert set(turned.labels_a.flatten().tolist()) <= {UNKNOWN, 0, 1, 2}
     write(tmp_path / "labels_a" / "0.tif", np.zeros((8, 8), np.uint8))
     with pytest.raises(ChipsError, match="8 x 8 px, its chip has 24"):
         LabelSet.open(tmp_path, a)
