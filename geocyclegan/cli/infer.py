@@ -34,9 +34,8 @@ from geocyclegan.cli.options import (
 @click.option(
     "--direction",
     type=click.Choice(["a2b", "b2a"]),
-    default="a2b",
-    show_default=True,
-    help="Which way to translate.",
+    default=None,
+    help="Which way to translate.  [default: a2b, or the one way that the model knows]",
 )
 @click.option(
     "--bands",
@@ -65,6 +64,12 @@ from geocyclegan.cli.options import (
     help="Whose statistics normalise the scene: those of the training set (frozen), of some crops"
     " of the scene (sample), of all of it (exact), of each pixel's surroundings (dense), or of each"
     " tile (with seams); auto: as the model was trained.",
+)
+@click.option(
+    "--style",
+    metavar="SCENE|seed:N",
+    help="Look of the translation, for models of --method munit: that of a scene of the target"
+    " domain, or one drawn by a seed.  [default: the mean of the training set]",
 )
 @click.option(
     "--stats-memory",

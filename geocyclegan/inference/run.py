@@ -26,11 +26,13 @@ class InferOptions:
     Attributes:
         out: GeoTIFF to write; with several scenes, a folder for SCENE_DIRECTION.tif each.
         model: run or bundle folder; None: the newest run in `runs`.
-        direction: "a2b" or "b2a".
+        direction: "a2b" or "b2a"; None: a2b, or the one way that the model knows.
         bands: bands of the scene in the model's order; None: those that the model names.
         tile: px per tile side, without its halo; None: by device and scene.
         batch: tiles per forward pass; None: by device.
         norm_stats: whose statistics normalise the scene; "auto": as the model was trained.
+        style: look of the translation, of models with many: a scene of the target domain, or
+            "seed:N"; None: the mean of the training set.
         stats_memory: bytes for the passes of "sample" and "exact".
         device: "auto", "cpu" or "cuda".
         stack: put files together that differ in their band only.
@@ -39,11 +41,12 @@ class InferOptions:
 
     out: Path = Path("translated.tif")
     model: Path | None = None
-    direction: Direction = "a2b"
+    direction: Direction | None = None
     bands: tuple[str, ...] | None = None
     tile: int | None = None
     batch: int | None = None
     norm_stats: NormStats = "auto"
+    style: str | None = None
     stats_memory: int = STATS_MEMORY
     device: str = "auto"
     stack: bool = False
@@ -61,11 +64,12 @@ class InferOptions:
     def translation(self, bundle: Bundle) -> TranslateOptions:
         """Return how each scene is translated."""
         return TranslateOptions(
-            direction=self.direction,
+            direction=bundle.way(self.direction),
             bands=self.bands,
             overwrite=self.overwrite,
             device=choose_device(self.device),
             norm_stats=self.norm_stats,
+            style=self.style,
             engine=EngineOptions(
                 tile=self.tile,
                 batch=self.batch,
@@ -103,14 +107,12 @@ def infer_scenes(
     bundle = options.bundle()
     how = options.translation(bundle)
     sources = (
-        expand_scenes(scenes, stack=options.stack)
-        if scenes
-        else _recorded(bundle, options.direction)
+        expand_scenes(scenes, stack=options.stack) if scenes else _recorded(bundle, how.direction)
     )
-    products = product_paths(sources, options.out, options.direction)
+    products = product_paths(sources, options.out, how.direction)
     for source, product in zip(sources, products, strict=True):
         refuse_output(source, product, options.overwrite)
-    generator = bundle.generator(options.direction, how.device)
+    generator = bundle.generator(how.direction, how.device)
     done: list[Path] = []
     for source, product in zip(sources, products, strict=True):
         try:

@@ -6,7 +6,8 @@ import logging
 
 from geocyclegan.chips.pairs import Pairs, find_pairs
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import Batches, Budget, Chips, LevelReader
+from geocyclegan.training.data import Budget, Chips, LevelReader, StepBatches
+from geocyclegan.training.feed import geometry_of
 from geocyclegan.training.pairs import (
     FixedPairs,
     HintedBatches,
@@ -15,13 +16,12 @@ from geocyclegan.training.pairs import (
     pair_sampler,
 )
 from geocyclegan.training.pairset import PairSet
-from geocyclegan.training.resolve import geometry_of
 
 log = logging.getLogger(__name__)
 
 
 def hinted(
-    batches: Batches, config: TrainConfig, chips: Chips, budget: Budget, *, pin: bool = False
+    batches: StepBatches, config: TrainConfig, chips: Chips, budget: Budget, *, pin: bool = False
 ) -> HintedBatches:
     """Put the pairs of a resolved configuration beside its unpaired batches.
 

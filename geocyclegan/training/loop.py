@@ -13,6 +13,7 @@ import torch
 from lightning.fabric import Fabric
 
 from geocyclegan.bundle import load_bundle, save_bundle
+from geocyclegan.catalogue import method_info
 from geocyclegan.device import choose_device
 from geocyclegan.errors import (
     BundleError,
@@ -31,15 +32,13 @@ from geocyclegan.training.checkpoint import (
     save_checkpoint,
 )
 from geocyclegan.training.config import TrainConfig, resolved
-from geocyclegan.training.data import Batches, Budget, Chips, LevelReader, prefetched
+from geocyclegan.training.data import Chips, prefetched
+from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted, known_pairs
 from geocyclegan.training.report import Reporter
 from geocyclegan.training.resolve import (
-    geometry_of,
-    radiometric_of,
     require_same,
     resolve,
-    sampler_of,
     warn_of_identity,
     warn_of_scenes,
 )
@@ -47,7 +46,6 @@ from geocyclegan.training.run import RunFolder, claim, stored_config
 from geocyclegan.training.signals import StopRequest
 from geocyclegan.training.state import TrainingState
 from geocyclegan.training.statistics import regime, training_statistics
-from geocyclegan.training.validate import FixedCrops
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +94,9 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     if stored is not None and config.steps is None and config.epochs is None:
         config = config.updated({"steps": stored.steps})
     device = choose_device(config.device)
-    chips = Chips.open(config.chips).with_hints(config.pairs, config.weak_pairs)
-    config = resolve(config, chips)
+    chips = Chips.open(config.chips, method_info(config.method).sides)
+    chips = chips.with_hints(config.pairs, config.weak_pairs)
+    config = resolve(config, chips, resume=resume)
     if stored is not None:
         require_same(config, stored)
     with (
@@ -147,28 +146,11 @@ class _Trainer:
         self._state, self._stop = state, stop
         self._device = state.device
         self._total, self._crop = config.steps or 0, config.crop or 0
-        self._sampler = sampler_of(config, chips)
-        budget = Budget()
-        train_a, train_b = LevelReader(chips.train_a, budget), LevelReader(chips.train_b, budget)
-        batches = Batches(
-            train_a,
-            train_b,
-            self._sampler,
-            crop=self._crop,
-            flip=config.flip,
-            pin=self._device.type == "cuda",
-            geometry=geometry_of(config),
-            radiometric=radiometric_of(config),
-        )
-        self._batches = hinted(batches, config, chips, budget, pin=self._device.type == "cuda")
-        self._train = train_a, train_b
-        together = config.scene_crops or 1
-        held_out = FixedCrops(
-            LevelReader(chips.val_a, budget), LevelReader(chips.val_b, budget), self._crop, together
-        )
-        shown = held_out if len(held_out) else FixedCrops(train_a, train_b, self._crop, together)
-        known = known_pairs(config, chips, budget)
-        self._reporter = Reporter(config, chips, run, state, held_out, shown, known)
+        pin = self._device.type == "cuda"
+        self._feed = feed = make_feed(config, chips, pin=pin)
+        self._batches = hinted(feed.batches, config, chips, feed.budget, pin=pin)
+        known = known_pairs(config, chips, feed.budget)
+        self._reporter = Reporter(config, chips, run, state, feed.held_out, feed.shown, known)
 
     def fit(self) -> TrainResult:
         """Go to the last step, or to a signal."""
@@ -200,7 +182,7 @@ class _Trainer:
                 if is_logged or state.meter.cheap:
                     self._require_finite_losses()
                 if is_logged:
-                    shown = reporter.write_losses(self._sampler.epoch_of(state.step), lr)
+                    shown = reporter.write_losses(self._feed.sampler.epoch_of(state.step), lr)
                 progress.update(1, **shown)
                 if reporter.due(config.save_every):
                     self._save()
@@ -224,13 +206,16 @@ class _Trainer:
 
     def _save_model(self) -> None:
         config, chips, state = self._config, self._chips, self._state
-        statistics = training_statistics(state.generators, self._train, self._crop, self._device)
+        statistics = training_statistics(
+            state.generators, self._feed.train, self._crop, self._device
+        )
         save_bundle(
             self._run.model,
             method=config.method,
             generators={
                 k: (resolved(config.generator), net) for k, net in state.generators.items()
             },
+            makers=state.makers,
             domains={"a": chips.train_a.domain, "b": chips.train_b.domain},
             tile=self._crop,
             normalization=regime(config),
