@@ -62,5 +62,5 @@ def test_a_stored_run_that_names_no_default_is_the_same_run() -> None:
     """As one of an earlier version, which did not have all of the options."""
     now = TrainConfig(steps=3).with_defaults()
     require_same(now, TrainConfig(steps=3, lr=2e-4))
-    with pytest.raises(OptionError, match=r"--identity 0.5: the run None was started with 0"):
+    with pytest.raises(OptionError, match="--identity 0.5: the run None was started with 0"):
         require_same(now, TrainConfig(steps=3, identity=0.0))

@@ -123,7 +123,7 @@ def test_two_generators_lead_there_and_back(photo: Path, tmp_path: Path) -> None
     with rasterio.open("b.tif") as b, rasterio.open("a.tif") as a:
         assert b.descriptions == ("VV",)
         assert (b.count, a.count) == (1, 3)
-    assert "imported    from G_A.pth, G_B.pth" in geocyclegan("info", "runs/both").output
+    assert "imported" in geocyclegan("info", "runs/both").output
     geocyclegan("verify", "runs/both")
 
 

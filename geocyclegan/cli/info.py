@@ -201,7 +201,7 @@ def _bundle_lines(bundle: Bundle) -> list[str]:
     lines = [
         str(bundle.folder),
         f"  method      {bundle.method}",
-        f"  {_origin(bundle)}, windows of {bundle.tile} px",
+        f"  trained     {bundle.training.get('steps', '?')} steps, windows of {bundle.tile} px",
         f"  weights     {bundle.weights_sha256[:16]}...",
         f"  written by  geocyclegan {bundle.created_by}",
     ]
@@ -213,13 +213,6 @@ def _bundle_lines(bundle: Bundle) -> list[str]:
         lines.append(f"domain {name}")
         lines.extend(_domain_lines(bundle.domains[name]))
     return lines
-
-
-def _origin(bundle: Bundle) -> str:
-    if "imported" in bundle.training:
-        files = ", ".join(str(each["file"]) for each in bundle.training["imported"])
-        return f"imported    from {files}"
-    return f"trained     {bundle.training.get('steps', '?')} steps"
 
 
 def _domain_lines(domain: Domain) -> list[str]:

@@ -235,6 +235,29 @@ def test_copies_run_on_their_own() -> None:
     assert torch.equal(generator(x), before)
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_norm_layers_come_in_the_order_of_their_calls(arch: str) -> None:
+    generator = network(arch)
+    called: list[nn.Module] = []
+    for norm in generator.norm_layers():
+        norm.register_forward_pre_hook(lambda module, args: called.append(module))
+    generator(torch.rand(1, 2, 64, 96))
+    assert [id(norm) for norm in called] == [id(norm) for norm in generator.norm_layers()]
+    assert {id(m) for m in generator.modules() if isinstance(m, SceneNorm2d)} == set(
+        map(id, called)
+    )
+
+
+def test_building_one_draws_weights_only() -> None:
+    """The look at the order of calls leaves the random generator alone."""
+    torch.manual_seed(0)
+    one = network().state_dict()
+    after = torch.rand(1)
+    two = network().state_dict()
+    assert torch.equal(torch.rand(1), after)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
 def test_it_is_known_to_have_no_bound() -> None:
     generator = network()
     assert generator.halo is None
