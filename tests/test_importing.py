@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,10 @@ WIDTH, BLOCKS = 4, 6
 class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        conv, norm = (lambda: nn.Conv2d(16, 16, 3)), (lambda: nn.InstanceNorm2d(16))
-        self.conv_block = nn.Sequential(
-            *(nn.ReflectionPad2d(1), conv(), norm(), nn.ReLU(True)),
-            *(nn.ReflectionPad2d(1), conv(), norm()),
-        )
+        half = [
+            (nn.ReflectionPad2d(1), nn.Conv2d(16, 16, 3), nn.InstanceNorm2d(16)) for _ in range(2)
+        ]
+        self.conv_block = nn.Sequential(*half[0], nn.ReLU(True), *half[1])
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.conv_block(x)
@@ -65,9 +63,8 @@ def save(network: nn.Module, path: Path) -> str:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    yield
 
 
 def geocyclegan(*arguments: str, code: int = 0) -> Result:

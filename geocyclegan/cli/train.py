@@ -66,11 +66,11 @@ def _by_method(values: dict[str, str]) -> str:
     "Generators: resnet9, resnet6 (smaller), unet256, unet128, densenet, or of"
     " segmentation-models-pytorch smp-unet, smp-unetplusplus, smp-fpn or smp-segformer.",
 )
-@_option("--width", "Channels of the generators' first layer.")
+@_option("--width", "Channels of the generators' first layer; of smp generators' decoder.")
 @click.option(
-    "--antialias",
-    is_flag=True,
+    "--antialias/--no-antialias",
     default=_DEFAULT.antialias,
+    show_default=True,
     help="Blur in resnet and densenet generators before every second pixel is dropped.",
 )
 @_option(
@@ -99,9 +99,9 @@ def _by_method(values: dict[str, str]) -> str:
 @_option("--d-layers", "Halvings of the discriminators patch and multiscale.", int, "3")
 @_option("--d-scales", "Scales of the discriminator multiscale.", int, "3")
 @click.option(
-    "--spectral-norm",
-    is_flag=True,
+    "--spectral-norm/--no-spectral-norm",
     default=_DEFAULT.spectral_norm,
+    show_default=True,
     help="Normalise the discriminators' weights by their largest singular value.",
 )
 @_option("--d-width", "Channels of the discriminators' first layer.", int, "as --width")

@@ -30,8 +30,7 @@ class MultiscaleDiscriminator(Discriminator):
         spectral_norm: divide the weight of each convolution by its largest singular value.
 
     Attributes:
-        patch: side of the patch that a logit of the coarsest scale sees, in pixels, to within the
-            blur of halving.
+        patch: side of the patch that a logit of the coarsest scale sees, in pixels.
         min_size: smallest side of an input, in pixels.
 
     Raises:
@@ -59,7 +58,9 @@ class MultiscaleDiscriminator(Discriminator):
         self.judges = nn.ModuleList(judges)
         self.in_channels = in_channels
         self._arguments = judges[0].config() | {"scales": scales}
-        self.patch = judges[0].patch * 2 ** (scales - 1)
+        self.patch = judges[0].patch
+        for _ in range(1, scales):
+            self.patch = 2 * (self.patch - 1) + 3
         # Halving rounds up.
         self.min_size = (judges[0].min_size - 1) * 2 ** (scales - 1) + 1
 

@@ -9,7 +9,8 @@ pool statistics over the crops of a scene in training, and can be frozen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from contextlib import ExitStack
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -101,6 +102,7 @@ class OpaqueGenerator(Generator):
         self.around = around
         self.stride = stride
         self.min_size = min_size
+        self._norms = _call_order(network, in_channels, min_size)
 
     def forward(
         self, x: Tensor, valid: Tensor | None = None, at: Sequence[At] | None = None
@@ -114,8 +116,31 @@ class OpaqueGenerator(Generator):
             self.around.valid = None
 
     def norm_layers(self) -> list[SceneNorm2d]:
-        """The norm layers in the order in which the network registers them."""
-        return [m for m in self.network.modules() if isinstance(m, SceneNorm2d)]
+        """The norm layers in the order in which the network calls them."""
+        return [cast(SceneNorm2d, self.network.get_submodule(name)) for name in self._norms]
+
+
+def _call_order(network: nn.Module, channels: int, side: int) -> list[str]:
+    """Names of the norm layers in the order of their first call, then those that have none."""
+    names: dict[nn.Module, str] = {
+        m: name for name, m in network.named_modules() if isinstance(m, SceneNorm2d)
+    }
+    order: list[str] = []
+
+    def note(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if names[norm] not in order:
+            order.append(names[norm])
+
+    was_training = network.training
+    # So that neither dropout nor the input draws from the random generator.
+    network.eval()
+    with ExitStack() as stack, torch.inference_mode():
+        for norm in names:
+            stack.enter_context(norm.register_forward_pre_hook(note))
+        device = next(network.parameters()).device
+        network(torch.zeros(1, channels, side, side, device=device))
+    network.train(was_training)
+    return order + [name for name in names.values() if name not in order]
 
 
 def _pooled(weight: Tensor, x: Tensor) -> Tensor:

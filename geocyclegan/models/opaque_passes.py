@@ -50,7 +50,7 @@ def opaque_statistics(
         first = next(iter(patches()), None)
         if first is None:
             raise ValueError("no patch to measure")
-        order, size = _survey(generator, first)
+        order, size = generator.norm_layers(), patch_bytes(generator, first)
         count = sum(1 for _ in patches())
         if size * count <= memory:
             found = _measure(generator, list(patches()), order)
@@ -70,28 +70,35 @@ def opaque_statistics(
     return statistics
 
 
-def _survey(generator: OpaqueGenerator, patch: Patch) -> tuple[list[SceneNorm2d], int]:
-    """The norm layers in the order of their calls, and the bytes that one patch takes."""
-    order: list[SceneNorm2d] = []
+def patch_bytes(generator: OpaqueGenerator, patch: Patch) -> int:
+    """Bytes that the activations of a patch take at the widest place, from a look at one."""
     alive: list[weakref.ref[Tensor]] = []
     peak = 0
 
     def look(module: nn.Module, args: Any, out: Any) -> None:
         nonlocal alive, peak
-        if isinstance(module, SceneNorm2d) and all(module is not known for known in order):
-            order.append(module)
         if isinstance(out, Tensor):
             alive = [ref for ref in alive if ref() is not None]
             alive.append(weakref.ref(out))
             held = {t.data_ptr(): t.nbytes for t in (ref() for ref in alive) if t is not None}
             peak = max(peak, sum(held.values()))
 
-    with ExitStack() as stack:
+    with ExitStack() as stack, torch.inference_mode():
         for module in generator.network.modules():
             stack.enter_context(module.register_forward_hook(look))
         generator(patch.levels, patch.valid)
     # Twice, since what functions make between the modules (concatenations, sums) is not seen.
-    return order, 2 * peak
+    return 2 * peak
+
+
+def measure_at(generator: OpaqueGenerator, patch: Patch, norm: SceneNorm2d) -> Moments:
+    """Statistics of one patch at one norm layer; those before it must be frozen.
+
+    A layer that the network does not call has the statistics of nothing.
+    """
+    with torch.inference_mode():
+        found = _measure(generator, [patch], [norm], stop=True)
+    return found.get(id(norm)) or _nothing(norm.channels)
 
 
 def _sweep(
@@ -104,7 +111,7 @@ def _sweep(
     for norm in order:
         parts = []
         for patch in patches():
-            parts.append(_measure(generator, [patch], [norm], stop=True)[id(norm)])
+            parts.append(measure_at(generator, patch, norm))
             done()
         found[id(norm)] = Moments.cat(parts).pooled()
         norm.freeze(found[id(norm)])
@@ -173,5 +180,4 @@ def _core(images: Tensor, core: Core | None) -> Tensor:
 
 def _nothing(channels: int) -> Moments:
     """Statistics that leave features as they are."""
-    one = Moments.of_variance(torch.ones(()), torch.zeros(channels), torch.ones(channels))
-    return one
+    return Moments.of_variance(torch.ones(()), torch.zeros(channels), torch.ones(channels))

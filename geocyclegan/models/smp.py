@@ -233,7 +233,9 @@ def _replace_norms(module: nn.Module, norm: str, around: Surroundings) -> None:
             continue
         channels = child.num_channels if isinstance(child, nn.GroupNorm) else child.num_features
         pool = "scene" if norm == "scene" else "crop"
-        ours = InnerNorm2d(channels, around, eps=child.eps, pool=pool, act=act)
+        # On the CPU with the rest, see above.
+        with torch.device("cpu"):
+            ours = InnerNorm2d(channels, around, eps=child.eps, pool=pool, act=act)
         for own, theirs in ((ours.weight, child.weight), (ours.bias, child.bias)):
             if own is not None and theirs is not None:
                 own.data.copy_(theirs.data)

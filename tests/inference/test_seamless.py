@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from geocyclegan.inference.engine import EngineOptions, TileEngine
 from geocyclegan.inference.levels import SceneLevels
 from geocyclegan.inference.seams import tile_invariance_error
 from geocyclegan.inference.statistics import NormStats, StatisticsOptions, resolve_mode, spread
-from geocyclegan.models import Generator, ResNetGenerator, UNetGenerator
+from geocyclegan.models import DenseNetGenerator, Generator, ResNetGenerator, UNetGenerator
 from geocyclegan.models.moments import Moments
 from geocyclegan.models.passes import Patch, lockstep
 from geocyclegan.raster.domain import BandInfo, Domain
@@ -51,9 +52,12 @@ class ArrayScene:
         return self.pixels[:, *part], self.valid[part]
 
 
-def network(norm: str = "instance", blocks: int = 1) -> Generator:
+def network(norm: str = "instance", blocks: int = 1, **options: Any) -> Generator:
+    return ready(ResNetGenerator(2, 3, width=4, blocks=blocks, norm=norm, **options))
+
+
+def ready(generator: Generator) -> Generator:
     torch.manual_seed(0)
-    generator = ResNetGenerator(2, 3, width=4, blocks=blocks, norm=norm)
     for parameter in generator.parameters():
         if parameter.ndim > 1:
             nn.init.kaiming_normal_(parameter)
@@ -107,6 +111,26 @@ def test_a_product_does_not_depend_on_the_tiles(
     generator = network()
     whole, valid = translate(generator, scene, mode, tile=1000)
     cut, _ = translate(generator, scene, mode, tile=tile, shift=shift, batch=batch)
+    assert tile_invariance_error(whole, cut, valid).max < 0.01
+
+
+@pytest.mark.parametrize("mode", SEAMLESS)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: network(antialias=True),
+        lambda: network(upsample="nearest"),
+        lambda: network(antialias=True, upsample="transpose"),
+        lambda: ready(DenseNetGenerator(2, 3, width=4, blocks=1, layers=2, upsample="bilinear")),
+    ],
+    ids=["antialias", "nearest", "antialias down", "densenet bilinear"],
+)
+def test_no_generator_with_a_halo_depends_on_them(
+    make: Callable[[], Generator], mode: NormStats
+) -> None:
+    scene, generator = ArrayScene(117, 94, holes=True), make()
+    whole, valid = translate(generator, scene, mode, tile=1000)
+    cut, _ = translate(generator, scene, mode, tile=48, shift=28, batch=2)
     assert tile_invariance_error(whole, cut, valid).max < 0.01
 
 

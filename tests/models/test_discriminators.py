@@ -145,6 +145,22 @@ def test_multiscale_is_its_judges_on_smaller_images() -> None:
     assert weighted != pytest.approx(float(loss(logits, True)), rel=1e-5)
 
 
+@pytest.mark.parametrize("scales", [1, 2, 3])
+def test_patch_of_the_coarsest_scale_by_gradient(scales: int) -> None:
+    discriminator = MultiscaleDiscriminator(1, width=1, layers=1, scales=scales, norm="none")
+    for name, parameter in discriminator.named_parameters():
+        nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 0.1)
+    x = torch.ones(1, 1, 160, 160, requires_grad=True)
+    logits = discriminator(x)
+    coarsest = discriminator.logit_weights(torch.ones(1, 1, 160, 160)).flatten() == 1
+    side = round(int(coarsest.sum()) ** 0.5)
+    middle = logits.shape[-1] - side * side + (side // 2) * side + side // 2
+    logits[0, 0, 0, middle].backward()
+    assert x.grad is not None
+    seen = x.grad[0, 0].abs().sum(0).nonzero().flatten()
+    assert int(seen.max() - seen.min()) + 1 == discriminator.patch
+
+
 def test_halving_keeps_the_edge_of_nodata_as_bright_as_the_rest() -> None:
     discriminator = MultiscaleDiscriminator(1, width=2, layers=1, scales=3, norm="none").eval()
     seen: list[torch.Tensor] = []
@@ -170,7 +186,8 @@ def test_spectral_norm_bounds_every_layer() -> None:
         discriminator(torch.rand(1, 2, 32, 32))
     for layer in discriminator.modules():
         if isinstance(layer, nn.Conv2d):
-            singular = torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2)
+            weight = layer.weight.detach().flatten(1)
+            singular = torch.linalg.matrix_norm(weight, ord=2)
             assert float(singular) == pytest.approx(1.0, abs=0.05)
     plain = PatchDiscriminator(2, width=8, layers=2)
     assert not any("parametrizations" in key for key in plain.state_dict())

@@ -1,4 +1,4 @@
-"""Weights with the names of pytorch-CycleGAN-and-pix2pix, from networks built here in its layout."""
+"""Weights named as in pytorch-CycleGAN-and-pix2pix, of networks built here in its layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of segmentation-models-pytorch as generators: opaque, with norm layers of this package."""
+"""Networks of segmentation-models-pytorch as generators, with norm layers of this package."""
 
 from __future__ import annotations
 
@@ -115,9 +115,7 @@ def test_nodata_has_no_say_in_any_statistic() -> None:
     seen: list[tuple[Tensor, Tensor]] = []
     for norm in generator.norm_layers():
         norm.register_forward_pre_hook(
-            lambda module, args: seen.append(
-                (args[0], module.around.share(args[0]))  # type: ignore[union-attr,operator]
-            )
+            lambda module, args: seen.append((args[0], module.around.share(args[0])))
         )
     generator((torch.rand(1, 2, 64, 128) * 2 - 1) * valid, valid)
     assert seen
@@ -200,12 +198,11 @@ def test_cores_leave_out_what_is_not_theirs() -> None:
     noisy = x.clone()
     noisy[..., 32:] = torch.rand(1, 2, 64, 32) * 9
     core = (slice(0, 64), slice(0, 16))
-    first = [
-        pooled_statistics(
-            generator, lambda y=y: [Patch(y, None, core)], pixels=64 * 64, memory=10**12
-        )[0]
-        for y in (x, noisy)
-    ]
+    first = []
+    for image in (x, noisy):
+        patches = [Patch(image, None, core)]
+        found = pooled_statistics(generator, patches.copy, pixels=64 * 64, memory=10**12)
+        first.append(found[0])
     torch.testing.assert_close(first[0].mean, first[1].mean)
     assert float(first[0].count) < 64 * 64 / 4
 
@@ -236,6 +233,29 @@ def test_copies_run_on_their_own() -> None:
         nn.init.zeros_(norm.weight)
     other(x, torch.zeros(1, 1, 64, 64))
     assert torch.equal(generator(x), before)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_norm_layers_come_in_the_order_of_their_calls(arch: str) -> None:
+    generator = network(arch)
+    called: list[nn.Module] = []
+    for norm in generator.norm_layers():
+        norm.register_forward_pre_hook(lambda module, args: called.append(module))
+    generator(torch.rand(1, 2, 64, 96))
+    assert [id(norm) for norm in called] == [id(norm) for norm in generator.norm_layers()]
+    assert {id(m) for m in generator.modules() if isinstance(m, SceneNorm2d)} == set(
+        map(id, called)
+    )
+
+
+def test_building_one_draws_weights_only() -> None:
+    """The look at the order of calls leaves the random generator alone."""
+    torch.manual_seed(0)
+    one = network().state_dict()
+    after = torch.rand(1)
+    two = network().state_dict()
+    assert torch.equal(torch.rand(1), after)
+    assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 def test_it_is_known_to_have_no_bound() -> None:
@@ -308,7 +328,7 @@ def test_wrong_files_of_weights_are_refused(tmp_path: Path, weights: dict[str, T
 
 
 def test_what_cannot_be_built_is_said() -> None:
-    with pytest.raises(OptionError, match="encoder 'resnet43' is not known .* resnet34"):
+    with pytest.raises(OptionError, match=r"encoder 'resnet43' is not known .* resnet34"):
         network(encoder="resnet43")
     with pytest.raises(OptionError, match="encoder 'tu-nothing' is not known"):
         network(encoder="tu-nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from geocyclegan.training.config import TrainConfig
 SIZE = 32
 
 MakeConfig = Callable[..., TrainConfig]
+MakeChips = Callable[..., Path]
 
 
-def write_chips(root: Path, bands_a: tuple[str, ...], bands_b: tuple[str, ...]) -> Path:
+def write_chips(
+    root: Path, bands_a: tuple[str, ...], bands_b: tuple[str, ...], size: int = SIZE
+) -> Path:
     """Write chips of both domains, some with nodata, in the layout of folders."""
     random = np.random.default_rng(5)
     for domain, bands in (("a", bands_a), ("b", bands_b)):
@@ -27,17 +31,17 @@ def write_chips(root: Path, bands_a: tuple[str, ...], bands_b: tuple[str, ...]) 
             folder = root / f"{split}_{domain}"
             folder.mkdir(parents=True)
             for i in range(count):
-                rough = random.uniform(1, 4000, (len(bands), SIZE // 4, SIZE // 4))
+                rough = random.uniform(1, 4000, (len(bands), size // 4, size // 4))
                 pixels = rough.repeat(4, axis=1).repeat(4, axis=2).astype(np.uint16)
                 if i == 1:
-                    pixels[:, :, : SIZE // 2] = 0
+                    pixels[:, :, : size // 2] = 0
                 with rasterio.open(
                     folder / f"{domain}{i}.tif",
                     "w",
                     driver="GTiff",
                     count=len(bands),
-                    height=SIZE,
-                    width=SIZE,
+                    height=size,
+                    width=size,
                     dtype="uint16",
                     nodata=0,
                     crs="EPSG:32630",
@@ -52,6 +56,21 @@ def write_chips(root: Path, bands_a: tuple[str, ...], bands_b: tuple[str, ...]) 
 def chips_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two bands of A, three of B, one of them shared."""
     return write_chips(tmp_path_factory.mktemp("data") / "chips", ("vv", "B04"), ("B04", "x", "y"))
+
+
+@pytest.fixture(scope="session")
+def make_chips(tmp_path_factory: pytest.TempPathFactory) -> MakeChips:
+    """Chips with any numbers of bands."""
+
+    @functools.cache
+    def make(bands_a: int, bands_b: int, size: int = SIZE) -> Path:
+        names_a, names_b = (
+            tuple(f"B{i:02}" for i in range(1, count + 1)) for count in (bands_a, bands_b)
+        )
+        root = tmp_path_factory.mktemp("data") / f"chips_{bands_a}_{bands_b}_{size}"
+        return write_chips(root, names_a, names_b, size)
+
+    return make
 
 
 @pytest.fixture
