@@ -15,7 +15,7 @@ from affine import Affine
 
 from geocyclegan.bundle import load_bundle
 from geocyclegan.catalogue import METHODS
-from geocyclegan.errors import ChipsError
+from geocyclegan.errors import ChipsError, OptionError
 from geocyclegan.inference.engine import EngineOptions
 from geocyclegan.inference.translate import TranslateOptions, translate_scene
 from geocyclegan.training.config import TrainConfig
@@ -23,7 +23,7 @@ from geocyclegan.training.loop import train
 
 BANDS = [(1, 1), (3, 3), (2, 13), (13, 2)]
 # The smallest crop that each generator takes.
-GENERATORS = {"resnet9": 32, "resnet6": 32, "unet128": 128, "unet256": 256}
+GENERATORS = {"resnet9": 32, "resnet6": 32, "densenet": 32, "unet128": 128, "unet256": 256}
 TRANSLATING = [name for name, info in METHODS.items() if info.directions]
 SIDE = 72
 
@@ -257,3 +257,23 @@ def error_of(run: Path, chips: Path) -> float:
             made = generator(torch.from_numpy(levels)[None])[0].numpy()
         errors.append(np.abs(made - truth).mean())
     return float(np.mean(errors))
+
+
+def test_a_generator_that_cannot_be_looked_into_is_refused(
+    sets: Callable[[tuple[int, int], int], Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    config = TrainConfig(
+        chips=sets((1, 1), 64),
+        out=tmp_path / "runs",
+        method="cut",
+        generator="smp-unet",
+        encoder="resnet18",
+        discriminator="patch70",
+        width=8,
+        steps=1,
+        device="cpu",
+    )
+    with pytest.raises(OptionError, match="--generator smp-unet with --method cut: its layers"):
+        train(config)
+    assert not config.out.exists()
