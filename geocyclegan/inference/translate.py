@@ -17,7 +17,8 @@ from geocyclegan import __version__
 from geocyclegan.bundle import Bundle, Direction
 from geocyclegan.errors import OptionError, OutputError, SceneError
 from geocyclegan.files import output_lock
-from geocyclegan.inference.engine import EngineOptions, Output, TileEngine
+from geocyclegan.inference.engine import EngineOptions, TileEngine
+from geocyclegan.inference.levels import Output
 from geocyclegan.inference.resume import KeptPieces
 from geocyclegan.inference.statistics import NormStats, resolve_mode
 from geocyclegan.inference.threads import BackgroundWriter

@@ -95,7 +95,13 @@ class AxisPlan:
 
 
 def halo_axis(
-    length: int, core: int, halo: int, stride: int, min_size: int, shift: int = 0
+    length: int,
+    core: int,
+    halo: int,
+    stride: int,
+    min_size: int,
+    shift: int = 0,
+    span: tuple[int, int] | None = None,
 ) -> AxisPlan:
     """Cut an axis into cores of `core` px, each read with a halo.
 
@@ -110,12 +116,16 @@ def halo_axis(
         stride: the generator's total stride.
         min_size: smallest side that the generator accepts.
         shift: px in the first core if not `core`, a multiple of `stride`.
+        span: the part of the axis to cut, from a multiple of `stride`; None: all of it.
     """
     padded = round_up(max(length, min_size), stride)
     size = min(max(core + 2 * halo, round_up(min_size, stride)), padded)
     reads, cores = [], []
-    begins = [0, *range(shift, length, core)] if 0 < shift < length else range(0, length, core)
-    for start, stop in pairwise([*begins, length]):
+    first, end = (0, length) if span is None else span
+    begins = [*range(first + shift, end, core)]
+    if shift and begins[:1] != [first]:
+        begins.insert(0, first)
+    for start, stop in pairwise([*begins, end]):
         reads.append((min(max(start - halo, 0), padded - size), size))
         cores.append((start, stop - start))
     return AxisPlan(tuple(reads), tuple(cores))
@@ -171,6 +181,38 @@ def tile_plan(
         width,
         halo_axis(height, core, halo, stride, min_size, shift),
         halo_axis(width, core, halo, stride, min_size, shift),
+    )
+
+
+def split_tile(
+    tile: Tile,
+    height: int,
+    width: int,
+    *,
+    core: int,
+    halo: int,
+    stride: int,
+    min_size: int = 1,
+) -> list[Tile]:
+    """Cut a tile into smaller ones: their cores partition its core, and they read inside its read.
+
+    Args:
+        tile: of a plan for the same scene, halo, stride and smallest size.
+        height: rows of the scene.
+        width: columns of the scene.
+        core: px per side of the smaller cores, a multiple of `stride`.
+        halo: as in the plan.
+        stride: as in the plan.
+        min_size: as in the plan.
+    """
+    whole = tile.core
+    return list(
+        TilePlan(
+            height,
+            width,
+            halo_axis(height, core, halo, stride, min_size, span=(whole.row, whole.row_stop)),
+            halo_axis(width, core, halo, stride, min_size, span=(whole.col, whole.col_stop)),
+        )
     )
 
 
