@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,8 @@ from geocyclegan.errors import MemoryShortage
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.norm import SceneNorm2d
 from geocyclegan.raster.windows import round_up
+
+log = logging.getLogger(__name__)
 
 # Of the free memory, what tiles may take unless --memory says otherwise: on a CPU other programs
 # and the page cache want some, too.
@@ -56,11 +59,21 @@ def free_memory(device: torch.device) -> int:
     return min(limit for limit in limits if limit is not None)
 
 
-def budget_of(device: torch.device, stated: int | None) -> float:
-    """Bytes that tiles may take: what was stated, or a share of what is free."""
+def budget_of(
+    device: torch.device, stated: int | None, *, asked: bool = False, free: int | None = None
+) -> float:
+    """Bytes that tiles may take: what was stated, or a share of what is free.
+
+    Args:
+        device: where the generator is.
+        stated: by the user.
+        asked: whether the user asked for a tile, who may know better than a cautious share.
+        free: bytes that are free; None looks.
+    """
     if stated is not None:
         return float(stated)
-    return free_memory(device) * (_SHARE_CUDA if device.type == "cuda" else _SHARE_CPU)
+    share = _SHARE_CUDA if device.type == "cuda" else _SHARE_CPU
+    return (free_memory(device) if free is None else free) * (1.0 if asked else share)
 
 
 def forward_bytes(generator: nn.Module) -> float:
@@ -110,8 +123,8 @@ def fit(
         generator: the network.
         device: where it runs.
         shape: rows and columns of the scene.
-        tile: px per side if that is settled.
-        batch: tiles per forward pass if that is settled.
+        tile: px per side if that was asked for; halved, with a message, until it fits.
+        batch: tiles per forward pass if that was asked for.
         budget: bytes that a forward pass may take.
 
     Raises:
@@ -119,7 +132,7 @@ def fit(
     """
     halo, stride = getattr(generator, "halo", 0) or 0, int(getattr(generator, "stride", 1))
     per_pixel = forward_bytes(generator)
-    tiles = (tile,) if tile is not None else _tiles(device, shape, stride)
+    tiles = _tiles(device, shape, stride) if tile is None else _halves(tile)
     batches = (batch,) if batch is not None else _batches(device)
     best: Fit | None = None
     for side in tiles:
@@ -127,11 +140,14 @@ def fit(
         for count in batches:
             best = Fit(side, count, per_pixel * read[0] * read[1] * count, budget)
             if best.need <= budget:
+                if tile not in (None, side):
+                    log.warning(
+                        "tiles of %d px do not fit into %.2f GB of memory: goes on with %d px",
+                        *(tile, budget / 1e9, side),
+                    )
                 return best
     if best is None:
         raise ValueError("no tile to choose from")
-    if tile is not None and batch is not None:
-        return best  # as asked for; it is halved if it does not do
     raise MemoryShortage(
         f"a tile of {best.tile} px takes about {best.need / 2**30:.2f}G with this generator, and"
         f" {budget / 2**30:.2f}G may be used; free some memory, or give a larger --memory or a"
@@ -148,6 +164,13 @@ def _tiles(device: torch.device, shape: tuple[int, int], stride: int) -> list[in
 
 UNTILED_PIXELS = 1024 * 1024
 """Below this many pixels a scene goes through the generator in one piece, if that fits."""
+
+
+def _halves(tile: int) -> list[int]:
+    found = [tile]
+    while found[-1] > SMALLEST_TILE:
+        found.append(-(-found[-1] // 2))
+    return found
 
 
 def _batches(device: torch.device) -> tuple[int, ...]:

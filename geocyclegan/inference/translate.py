@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from geocyclegan.errors import OptionError, OutputError, SceneError
 from geocyclegan.files import output_lock
 from geocyclegan.inference.engine import EngineOptions, TileEngine
 from geocyclegan.inference.levels import Output
-from geocyclegan.inference.resume import KeptPieces
+from geocyclegan.inference.memory import budget_of, fit
+from geocyclegan.inference.precision import Precision, choose_precision, lower
+from geocyclegan.inference.resume import KeptPieces, recorded_cut
 from geocyclegan.inference.statistics import NormStats, resolve_mode
 from geocyclegan.inference.threads import BackgroundWriter
 from geocyclegan.models.generator import Generator
+from geocyclegan.models.moments import Moments
 from geocyclegan.progress import Progress
 from geocyclegan.raster.bands import bands_for
 from geocyclegan.raster.domain import Domain
@@ -37,7 +41,7 @@ _CACHE_BYTES = 64 << 20
 # Resolutions that differ by more than this make features of another size than those learned.
 _GSD_TOLERANCE = 0.1
 # A run of fewer tiles is over too soon for keeping its tiles to pay.
-_KEPT_FROM_TILES = 16
+KEPT_FROM_TILES = 16
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,10 @@ class TranslateOptions:
         overwrite: replace a product that exists.
         device: where to run.
         norm_stats: whose statistics to normalise with; "auto": as the model was trained.
-        engine: how to cut; its `statistics.mode` follows from `norm_stats`.
+        engine: how to cut; its `statistics.mode` follows from `norm_stats`. A tile or batch of None
+            is chosen from the memory.
+        precision: number format of the generator; "auto" chooses by device.
+        memory: bytes that tiles may take; None: a share of what is free.
     """
 
     direction: Direction = "a2b"
@@ -59,6 +66,21 @@ class TranslateOptions:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     norm_stats: NormStats = "auto"
     engine: EngineOptions = field(default_factory=EngineOptions)
+    precision: Precision = "auto"
+    memory: int | None = None
+
+
+def load_generator(bundle: Bundle, options: TranslateOptions) -> Generator:
+    """Load the generator of a model, in the precision asked for, where it shall run.
+
+    Raises:
+        BundleError: the model cannot be loaded.
+        OptionError: the device cannot compute in that precision.
+    """
+    precision = choose_precision(options.precision, options.device)
+    generator = bundle.generator(options.direction, options.device)
+    lower(generator, precision)
+    return generator
 
 
 def translate_scene(scene_path: str, out: Path, bundle: Bundle, options: TranslateOptions) -> Path:
@@ -79,7 +101,7 @@ def translate_scene(scene_path: str, out: Path, bundle: Bundle, options: Transla
         BundleError: the model cannot be loaded.
     """
     refuse_output(scene_path, out, options.overwrite)
-    generator = bundle.generator(options.direction, options.device)
+    generator = load_generator(bundle, options)
     translate_scene_with(scene_path, out, bundle, generator, options)
     return out
 
@@ -93,6 +115,19 @@ def translate_scene_with(
         SceneError: the scene cannot be read, lacks the bands, or has no valid pixel.
         OutputError: the product cannot be written.
     """
+    with open_scene(scene_path, generator, bundle, options) as scene, output_lock(out):
+        write_product(scene, generator, bundle, out, options)
+
+
+@contextmanager
+def open_scene(
+    scene_path: str, generator: Generator, bundle: Bundle, options: TranslateOptions
+) -> Iterator[Scene]:
+    """Open a scene with the bands that a model wants, and check that it fits.
+
+    Raises:
+        SceneError: the scene cannot be read or lacks the bands.
+    """
     source = bundle.source(options.direction)
     with gdal_env(), Scene(scene_path, options.bands, amplitude=source.amplitude) as scene:
         bands = options.bands or _bands(bundle, options.direction, scene)
@@ -102,8 +137,7 @@ def translate_scene_with(
         Scene(scene_path, bands, amplitude=source.amplitude) as scene,
     ):
         _check(scene, source)
-        with output_lock(out):
-            write_product(scene, generator, bundle, out, options)
+        yield scene
 
 
 def write_product(
@@ -115,22 +149,11 @@ def write_product(
         SceneError: the scene has no valid pixel, or cannot be read.
         OutputError: the product cannot be written.
     """
-    source, target = bundle.source(options.direction), bundle.target(options.direction)
-    engine = _engine(generator, bundle, options)
-    height, width = scene.grid.shape
-    spec = ProductSpec(
-        grid=scene.grid,
-        domain=target,
-        tags=_tags(scene, bundle, options.direction, engine.options.statistics.mode),
-        masked=scene.may_have_invalid,
-    )
-    tiles = engine.count(height, width)
-    kept = KeptPieces(
-        out, _job(scene, bundle, engine.options, options), active=tiles >= _KEPT_FROM_TILES
-    )
+    work = prepare(scene, generator, bundle, out, options)
+    kept = work.kept
     try:
-        with ProductWriter(out, spec) as product:
-            _translate_into(product, engine, _Adapted(scene, source), kept, scene)
+        with ProductWriter(out, work.spec) as product:
+            _translate_into(product, work.engine, work.adapted, kept, scene)
     except SceneError:
         # The next run would fail as well: nothing is left behind.
         kept.discard()
@@ -138,10 +161,70 @@ def write_product(
     kept.discard()
 
 
+@dataclass(frozen=True, eq=False)
+class SceneWork:
+    """A scene that is ready to be translated.
+
+    Attributes:
+        engine: what translates it.
+        adapted: its pixels, in the numbers of its domain.
+        spec: what the product will be.
+        kept: where finished pieces are kept.
+    """
+
+    engine: TileEngine
+    adapted: Adapted
+    spec: ProductSpec
+    kept: KeptPieces
+
+
+def prepare(
+    scene: Scene,
+    generator: Generator,
+    bundle: Bundle,
+    out: Path,
+    options: TranslateOptions,
+    trained: Sequence[Moments] | None = None,
+) -> SceneWork:
+    """Settle how an open scene is translated; nothing is read or written.
+
+    Args:
+        scene: opened by `open_scene`.
+        generator: of the bundle.
+        bundle: the model.
+        out: the product.
+        options: how.
+        trained: statistics of the scene, if they are known already.
+
+    Raises:
+        MemoryShortage: not even a small tile fits into memory.
+        OptionError: the model cannot do what was asked for.
+    """
+    source, target = bundle.source(options.direction), bundle.target(options.direction)
+    shape = scene.grid.shape
+    engine = _engine(generator, bundle, out, options, shape, trained)
+    job = _job(scene, bundle, engine.options, options)
+    recorded = recorded_cut(out, job)
+    if recorded is not None and options.engine.tile is None and options.engine.batch is None:
+        # What an interrupted run chose from the memory of then; its pieces are of those tiles.
+        tile, batch = recorded
+        options = replace(options, engine=replace(options.engine, tile=tile, batch=batch))
+        engine = _engine(generator, bundle, out, options, shape, trained)
+        job = _job(scene, bundle, engine.options, options)
+    spec = ProductSpec(
+        grid=scene.grid,
+        domain=target,
+        tags=_tags(scene, bundle, options.direction, engine.options.statistics.mode),
+        masked=scene.may_have_invalid,
+    )
+    kept = KeptPieces(out, job, active=engine.count(*shape) >= KEPT_FROM_TILES)
+    return SceneWork(engine, Adapted(scene, source), spec, kept)
+
+
 def _translate_into(
     product: ProductWriter,
     engine: TileEngine,
-    adapted: _Adapted,
+    adapted: Adapted,
     kept: KeptPieces,
     scene: Scene,
 ) -> None:
@@ -170,10 +253,22 @@ def _translate_into(
             writer.put(output)
             progress.update(output.tiles)
     if not product.valid_pixels:
-        raise SceneError(
-            f"{scene.path}: no valid pixel in it (all nodata, masked or not finite), so there"
-            " is nothing to translate"
-        )
+        raise nothing_valid(scene.path)
+
+
+def _precision(options: TranslateOptions) -> Precision:
+    # Settled already where scenes go to other machines, whose GPUs this one may lack.
+    if options.precision != "auto":
+        return options.precision
+    return choose_precision("auto", options.device)
+
+
+def nothing_valid(scene_path: str) -> SceneError:
+    """Return the error of a scene without a valid pixel."""
+    return SceneError(
+        f"{scene_path}: no valid pixel in it (all nodata, masked or not finite), so there is"
+        " nothing to translate"
+    )
 
 
 def _job(
@@ -186,19 +281,29 @@ def _job(
         "geocyclegan": __version__,
         "torch": str(torch.__version__),
         "device": options.device.type,
+        "precision": _precision(options),
         "model": bundle.weights_sha256,
         "direction": options.direction,
         "scene": str(file.resolve()) if stat else scene.path,
         "changed": [stat.st_size, stat.st_mtime_ns] if stat else None,
         "shape": list(scene.grid.shape),
         "bands": [band.index for band in scene.bands],
-        "cut": asdict(cut),
+        # Neither memory nor disk changes a pixel.
+        "cut": asdict(cut)
+        | {"statistics": {"mode": cut.statistics.mode, "crops": cut.statistics.crops}},
     }
 
 
-def _engine(generator: Generator, bundle: Bundle, options: TranslateOptions) -> TileEngine:
+def _engine(
+    generator: Generator,
+    bundle: Bundle,
+    out: Path,
+    options: TranslateOptions,
+    shape: tuple[int, int],
+    trained: Sequence[Moments] | None,
+) -> TileEngine:
     """The engine of a scene, in the statistics mode that the model asks for."""
-    cut, trained, mode = options.engine, None, options.norm_stats
+    cut, mode = options.engine, options.norm_stats
     if isinstance(generator, Generator):
         mode = resolve_mode(
             options.norm_stats,
@@ -208,14 +313,32 @@ def _engine(generator: Generator, bundle: Bundle, options: TranslateOptions) -> 
             model=str(bundle.folder),
         )
         log.info("statistics of the norm layers: %s", mode)
-        trained = bundle.statistics(options.direction) if mode == "frozen" else None
-    cut = replace(cut, statistics=replace(cut.statistics, mode=mode))
+        if mode == "frozen":
+            trained = bundle.statistics(options.direction)
+    statistics = replace(cut.statistics, mode=mode, folder=out.parent)
+    cut = replace(cut, statistics=statistics)
+    if getattr(generator, "halo", None) is not None:
+        found = fit(
+            generator,
+            options.device,
+            shape,
+            tile=cut.tile,
+            batch=cut.batch,
+            budget=budget_of(options.device, options.memory, asked=cut.tile is not None),
+        )
+        log.info("tiles of %d px, %d at a time", found.tile, found.batch)
+        cut = replace(cut, tile=found.tile, batch=found.batch)
     source, target = bundle.source(options.direction), bundle.target(options.direction)
     return TileEngine(generator, source, target, options.device, cut, trained)
 
 
-class _Adapted:
-    """A scene in the stored numbers of its domain: differing scale and offset tags are applied."""
+class Adapted:
+    """A scene in the stored numbers of its domain: differing scale and offset tags are applied.
+
+    Args:
+        scene: open.
+        domain: of the scenes that the model knows.
+    """
 
     def __init__(self, scene: Scene, domain: Domain) -> None:
         self._scene = scene
@@ -232,6 +355,7 @@ class _Adapted:
             self._factors.append((ours[0] / theirs[0], (ours[1] - theirs[1]) / theirs[0]))
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Return pixels `(bands, height, width)` and the valid mask of a window inside."""
         # GDAL's options hold for a thread, and this is the reader's.
         with gdal_env():
             pixels, valid = self._scene.read(window)
