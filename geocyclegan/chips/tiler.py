@@ -30,6 +30,7 @@ from geocyclegan.chips.manifest import ChipRow, DomainRecord, domain_path, read_
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.survey import SceneFacts, open_pairs, open_scenes, warn_of_gsd
 from geocyclegan.chips.workers import choose_workers
+from geocyclegan.crew import Crew, DaskCrew, check_crew
 from geocyclegan.errors import ChipsError, NotFoundError, OptionError
 from geocyclegan.files import output_lock
 from geocyclegan.raster.domain import Domain
@@ -194,7 +195,10 @@ def _run(
         stack.enter_context(clean_folder(every))
         for options in sorted(every, key=lambda given: given.domain):
             stack.enter_context(output_lock(domain_path(options.out, options.domain)))
-        jobs = [_cut(facts, options, geometry) for facts, options in domains]
+        crew = None
+        if every[0].cluster is not None:
+            crew = stack.enter_context(DaskCrew(every[0].cluster))
+        jobs = [_cut(facts, options, geometry, crew) for facts, options in domains]
         chosen = [job.choices() for job in jobs]
         if len(jobs) == 2:
             chosen = list(pair_up(*chosen))
@@ -219,7 +223,9 @@ def _run(
     ]
 
 
-def _cut(facts: Sequence[SceneFacts], options: ChipOptions, geometry: Geometry) -> _Job:
+def _cut(
+    facts: Sequence[SceneFacts], options: ChipOptions, geometry: Geometry, crew: Crew | None
+) -> _Job:
     old = None if options.overwrite else read_record(options.out, options.domain)
     if old is not None:
         _refuse_contradiction(old, facts, geometry, options)
@@ -230,8 +236,14 @@ def _cut(facts: Sequence[SceneFacts], options: ChipOptions, geometry: Geometry) 
         if row.domain == options.domain and row.scene not in named and not options.overwrite
     ]
     plans = plan_scenes(facts, geometry, options)
-    workers = choose_workers(options.workers, sum(plan.scene.samples for plan in plans))
+    workers: int | Crew = choose_workers(options.workers, sum(plan.scene.samples for plan in plans))
     cutting = begin(options)
+    if crew is not None:
+        workers = crew
+        # Workers have other working folders.
+        cutting = cutting.absolute()
+        files = {file for scene in facts for file in (*scene.source.files(), scene.labels) if file}
+        check_crew(crew, sorted(files), [] if options.virtual else [str(cutting)])
     how = CutOptions(
         None if options.virtual else cutting,
         options.min_valid,

@@ -34,8 +34,7 @@ def choose_workers(asked: int | None, samples: int) -> int:
 def run_tasks(
     function: Callable[[Task], Result],
     tasks: Sequence[Task],
-    workers: int,
-    crew: Crew | None = None,
+    workers: int | Crew,
 ) -> Iterator[Result]:
     """Yield `function(task)` for each task, in order.
 
@@ -45,15 +44,14 @@ def run_tasks(
     Args:
         function: of this package.
         tasks: its arguments.
-        workers: processes of this machine; 1 means this one.
-        crew: what runs the tasks instead.
+        workers: processes of this machine, of which 1 means this one; or a crew.
 
     Raises:
         ChipsError: a process died.
         ClusterError: workers of the crew died of a task.
     """
-    if crew is not None:
-        begun = [crew.submit(function, task) for task in tasks]
+    if not isinstance(workers, int):
+        begun = [workers.submit(function, task) for task in tasks]
         try:
             for one in begun:
                 yield result_of(one)
