@@ -81,6 +81,7 @@ def forward_bytes(generator: nn.Module) -> float:
     if not isinstance(generator, Generator):
         return 0.0
     channels, scale = generator.in_channels, 1
+    itemsize = next(generator.parameters()).itemsize
     stack: list[float] = []
     peak = float(channels)
     for step in generator.plan:
@@ -99,11 +100,10 @@ def forward_bytes(generator: nn.Module) -> float:
             channels, scale = module.out_channels, scale // module.stride[0]
             workspace = _WORKSPACE * min(before, channels / scale**2)
         elif isinstance(module, SceneNorm2d):
-            # Features in single precision, and their product with the mask.
-            workspace = before
+            # In single precision: features, deviations, and their products with the mask.
+            workspace = 3.0 * before * 4.0 / itemsize
         after = 0.0 if step.kind == "save" else channels / scale**2
         peak = max(peak, before + after + workspace + sum(stack))
-    itemsize = next(generator.parameters()).itemsize
     # Levels, masks at each scale and the result, in single precision.
     return peak * itemsize + 4.0 * (generator.in_channels + generator.out_channels + 2)
 

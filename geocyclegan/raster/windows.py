@@ -200,7 +200,8 @@ def split_tile(
         tile: of a plan for the same scene, halo, stride and smallest size.
         height: rows of the scene.
         width: columns of the scene.
-        core: px per side of the smaller cores, a multiple of `stride`.
+        core: px per side of the smaller cores, a multiple of `stride`; with their halo not below
+            `min_size`.
         halo: as in the plan.
         stride: as in the plan.
         min_size: as in the plan.
