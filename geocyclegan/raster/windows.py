@@ -102,6 +102,7 @@ def halo_axis(
     min_size: int,
     shift: int = 0,
     span: tuple[int, int] | None = None,
+    within: tuple[int, int] | None = None,
 ) -> AxisPlan:
     """Cut an axis into cores of `core` px, each read with a halo.
 
@@ -117,16 +118,17 @@ def halo_axis(
         min_size: smallest side that the generator accepts.
         shift: px in the first core if not `core`, a multiple of `stride`.
         span: the part of the axis to cut, from a multiple of `stride`; None: all of it.
+        within: where windows may be read, between multiples of `stride`; None: all of the axis.
     """
-    padded = round_up(max(length, min_size), stride)
-    size = min(max(core + 2 * halo, round_up(min_size, stride)), padded)
+    low, high = within or (0, round_up(max(length, min_size), stride))
+    size = min(max(core + 2 * halo, round_up(min_size, stride)), high - low)
     reads, cores = [], []
     first, end = (0, length) if span is None else span
     begins = [*range(first + shift, end, core)]
     if shift and begins[:1] != [first]:
         begins.insert(0, first)
     for start, stop in pairwise([*begins, end]):
-        reads.append((min(max(start - halo, 0), padded - size), size))
+        reads.append((min(max(start - halo, low), high - size), size))
         cores.append((start, stop - start))
     return AxisPlan(tuple(reads), tuple(cores))
 
@@ -200,21 +202,23 @@ def split_tile(
         tile: of a plan for the same scene, halo, stride and smallest size.
         height: rows of the scene.
         width: columns of the scene.
-        core: px per side of the smaller cores, a multiple of `stride`; with their halo not below
-            `min_size`.
+        core: px per side of the smaller cores, a multiple of `stride`.
         halo: as in the plan.
         stride: as in the plan.
         min_size: as in the plan.
     """
-    whole = tile.core
-    return list(
-        TilePlan(
-            height,
-            width,
-            halo_axis(height, core, halo, stride, min_size, span=(whole.row, whole.row_stop)),
-            halo_axis(width, core, halo, stride, min_size, span=(whole.col, whole.col_stop)),
-        )
+    inner, outer = tile.core, tile.read
+    rows = halo_axis(
+        *(height, core, halo, stride, min_size),
+        span=(inner.row, inner.row_stop),
+        within=(outer.row, outer.row_stop),
     )
+    cols = halo_axis(
+        *(width, core, halo, stride, min_size),
+        span=(inner.col, inner.col_stop),
+        within=(outer.col, outer.col_stop),
+    )
+    return list(TilePlan(height, width, rows, cols))
 
 
 @dataclass(frozen=True)

@@ -306,7 +306,7 @@ def test_a_scene_of_nodata_is_refused_and_leaves_nothing(
                 [str(tmp_path / "empty.tif")],
                 [out],
                 bundle,
-                options(mode),  # type: ignore[arg-type]
+                options(mode),
                 "cpu",
             )
         )
@@ -324,7 +324,7 @@ def test_processes_of_one_machine_make_the_same_product(work: Path, tmp_path: Pa
         os.kill(first.pid or 0, signal.SIGKILL)
         together(crew, work, tmp_path / "dense.tif", options("dense"))
     for mode in ("exact", "dense"):
-        assert sha256(tmp_path / f"{mode}.tif") == sha256(alone(work, mode))  # type: ignore[arg-type]
+        assert sha256(tmp_path / f"{mode}.tif") == sha256(alone(work, mode))
 
 
 def test_devices_are_counted() -> None:
