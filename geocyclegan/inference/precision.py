@@ -66,6 +66,9 @@ def lower(generator: nn.Module, precision: Precision) -> None:
         if isinstance(step.module, nn.Conv2d | nn.ConvTranspose2d)
     ]
     generator.to(dtype)
+    if next(generator.parameters()).is_cuda:
+        # Tensor cores take channels last; other layouts are turned around at each convolution.
+        generator.to(memory_format=torch.channels_last)
     convolutions[-1].to(torch.float32)
     for convolution in (convolutions[0], convolutions[-1]):
         convolution.register_forward_pre_hook(_cast)
