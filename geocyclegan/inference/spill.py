@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,8 @@ from geocyclegan.files import make_folder
 from geocyclegan.models.norm import Core
 from geocyclegan.models.passes import State
 
-_PREFIX = ".geocyclegan-states-"
+# Only the machine that made a folder can tell whether its process still runs.
+_PREFIX = f".geocyclegan-states-{socket.gethostname()}-"
 
 
 class DiskStore:

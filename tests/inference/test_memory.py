@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -278,20 +279,23 @@ def test_a_disk_budget_that_does_not_do_is_refused(
 
 
 def test_what_a_killed_run_held_on_disk_goes(tmp_path: Path) -> None:
-    orphan = tmp_path / ".geocyclegan-states-999999999-x"
+    orphan = tmp_path / f".geocyclegan-states-{socket.gethostname()}-999999999-x"
+    other = tmp_path / ".geocyclegan-states-elsewhere-999999999-x"
     orphan.mkdir()
+    other.mkdir()
     (orphan / "0_0").write_bytes(b"1")
     core = slice(0, 4), slice(4, 8)
     state = State(3, torch.rand(1, 2, 4, 4).bfloat16(), (torch.rand(1, 2, 8, 8),), None, core)
     with DiskStore(tmp_path, CPU, 0) as store:
         assert not orphan.exists()
+        assert other.exists()
         store.put(0, state)
         again = store.get(0)
         assert (again.layer, again.core, len(store)) == (3, core, 1)
         assert again.x.dtype == torch.bfloat16
         torch.testing.assert_close(again.x, state.x, rtol=0, atol=0)
         torch.testing.assert_close(again.stack[0], state.stack[0], rtol=0, atol=0)
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [other]
 
 
 # ---- precision
