@@ -55,7 +55,7 @@ class DenseStatistics:
     ) -> None:
         self._generator, self._grid = generator, grid
         self._device, self._batch = device, batch
-        self._map = CellMap(*grid.centres())
+        self._map = CellMap(*grid.centres(), pixels=grid.height * grid.width)
         self._norms = generator.norm_layers()
         self._layers = [CellStatistics(self._map) for _ in self._norms]
         self._pending: list[tuple[int, Read]] = []
