@@ -30,7 +30,8 @@ from geocyclegan.chips.manifest import ChipRow, DomainRecord, domain_path, read_
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.survey import SceneFacts, open_pairs, open_scenes, warn_of_gsd
 from geocyclegan.chips.workers import choose_workers
-from geocyclegan.crew import Crew, DaskCrew, check_crew
+from geocyclegan.crew import Crew, DaskCrew
+from geocyclegan.crew_check import check_crew
 from geocyclegan.errors import ChipsError, NotFoundError, OptionError
 from geocyclegan.files import output_lock
 from geocyclegan.raster.domain import Domain

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from geocyclegan.bundle import Bundle
-from geocyclegan.crew import Crew, Task, check_crew, result_of, stamp
+from geocyclegan.crew import Crew, Task, result_of
+from geocyclegan.crew_check import check_crew, stamp
 from geocyclegan.errors import ClusterError, GeoCycleGANError, OptionError
 from geocyclegan.files import make_folder, output_lock
 from geocyclegan.inference import member

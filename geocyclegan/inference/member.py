@@ -19,7 +19,7 @@ import torch
 
 from geocyclegan import __version__
 from geocyclegan.bundle import Bundle, load_bundle
-from geocyclegan.crew import stamp
+from geocyclegan.crew_check import stamp
 from geocyclegan.errors import ClusterError, OutputError
 from geocyclegan.inference.levels import SceneLevels
 from geocyclegan.inference.memory import free_memory

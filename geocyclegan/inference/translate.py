@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from geocyclegan import __version__
 from geocyclegan.bundle import Bundle, Direction
 from geocyclegan.errors import OptionError, OutputError, SceneError
 from geocyclegan.files import output_lock
+from geocyclegan.inference.adapted import Adapted
 from geocyclegan.inference.engine import EngineOptions, TileEngine
 from geocyclegan.inference.levels import Output
 from geocyclegan.inference.memory import budget_of, fit
 from geocyclegan.inference.precision import Precision, choose_precision, lower
+from geocyclegan.inference.provenance import tags_of
 from geocyclegan.inference.resume import KeptPieces, recorded_cut
 from geocyclegan.inference.statistics import NormStats, resolve_mode
 from geocyclegan.inference.threads import BackgroundWriter
@@ -33,7 +34,6 @@ from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.product import ProductSpec, ProductWriter
 from geocyclegan.raster.scene import Scene
-from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +214,7 @@ def prepare(
     spec = ProductSpec(
         grid=scene.grid,
         domain=target,
-        tags=_tags(scene, bundle, options.direction, engine.options.statistics.mode),
+        tags=tags_of(scene, bundle, options.direction, engine.options.statistics.mode),
         masked=scene.may_have_invalid,
     )
     kept = KeptPieces(out, job, active=engine.count(*shape) >= KEPT_FROM_TILES)
@@ -332,39 +332,6 @@ def _engine(
     return TileEngine(generator, source, target, options.device, cut, trained)
 
 
-class Adapted:
-    """A scene in the stored numbers of its domain: differing scale and offset tags are applied.
-
-    Args:
-        scene: open.
-        domain: of the scenes that the model knows.
-    """
-
-    def __init__(self, scene: Scene, domain: Domain) -> None:
-        self._scene = scene
-        self._factors = []
-        for band, wanted in zip(scene.bands, domain.bands, strict=True):
-            ours, theirs = (band.scale, band.offset), (wanted.scale, wanted.offset)
-            if ours != theirs and (1.0, 0.0) in (ours, theirs):
-                log.warning(
-                    "%s: scale and offset of %s are %g and %g, those of the training scenes %g and"
-                    " %g; the stored numbers are taken as they are",
-                    *(scene.path, band.label, *ours, *theirs),
-                )
-                theirs = ours
-            self._factors.append((ours[0] / theirs[0], (ours[1] - theirs[1]) / theirs[0]))
-
-    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Return pixels `(bands, height, width)` and the valid mask of a window inside."""
-        # GDAL's options hold for a thread, and this is the reader's.
-        with gdal_env():
-            pixels, valid = self._scene.read(window)
-        if all(factor == (1.0, 0.0) for factor in self._factors):
-            return pixels, valid
-        gains, offsets = np.array(self._factors, np.float64).T[:, :, None, None]
-        return pixels * gains + offsets, valid
-
-
 def refuse_output(scene_path: str, out: Path, overwrite: bool) -> None:
     """Refuse an output that is the input, is a folder, or exists and may not be replaced.
 
@@ -426,17 +393,3 @@ def _cache_bytes(scene: Scene, generator: Generator, options: TranslateOptions) 
     row_bytes = scene.grid.width * len(scene.all_bands) * np.dtype(scene.dtype).itemsize
     # A quarter more for the blocks of the product that wait to be written.
     return max(_CACHE_BYTES, min(rows, scene.grid.height) * row_bytes * 5 // 4)
-
-
-def _tags(scene: Scene, bundle: Bundle, direction: Direction, mode: str) -> dict[str, str]:
-    return {
-        "AREA_OR_POINT": "Area",
-        "SYNTHETIC": "YES",
-        "TIFFTAG_SOFTWARE": f"geocyclegan {__version__}",
-        "GEOCYCLEGAN_MODEL_SHA256": bundle.weights_sha256,
-        "GEOCYCLEGAN_METHOD": bundle.method,
-        "GEOCYCLEGAN_DIRECTION": direction,
-        "GEOCYCLEGAN_NORM_STATS": mode,
-        "GEOCYCLEGAN_SOURCE": Path(scene.path).name,
-        "GEOCYCLEGAN_SOURCE_BANDS": ",".join(band.label for band in scene.bands),
-    }
