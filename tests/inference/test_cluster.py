@@ -167,7 +167,8 @@ def test_a_killed_worker_costs_a_retry(
 ) -> None:
     """Killed with tasks in its hands: in the second norm layer, and while it translates."""
     with DaskCrew(cluster.address) as crew:
-        while len(crew) < 2:
+        deadline = time.monotonic() + 60
+        while len(crew) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         victim = cluster.workers.pop(0)
         submit, submitted = crew.submit, []
