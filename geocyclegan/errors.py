@@ -44,6 +44,14 @@ class TrainingError(GeoCycleGANError, RuntimeError):
     """Training that cannot go on, such as a loss that is not finite."""
 
 
+class MemoryShortage(GeoCycleGANError, MemoryError):
+    """Work that takes more memory than there is."""
+
+
+class ClusterError(GeoCycleGANError, RuntimeError):
+    """A cluster or worker process that cannot be reached, does not match, or dies."""
+
+
 class Interrupted(GeoCycleGANError):
     """The user or the system asked to stop; what was reached has been saved."""
 

@@ -24,14 +24,13 @@ from geocyclegan.inference.statistics import (
     STATS_MEMORY,
     NormStats,
     StatisticsOptions,
-    freeze_exact,
-    freeze_sample,
+    freeze_windows,
     resolve_mode,
 )
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.moments import Moments
 from geocyclegan.raster.domain import Domain
-from geocyclegan.raster.windows import CellGrid, Window
+from geocyclegan.raster.windows import Window
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -196,13 +195,9 @@ class Model:
         mode = self._mode(generator, norm_stats)
         levels = SceneLevels(scene, source, height, width)
         how = StatisticsOptions(mode=mode, memory=memory)
-        if mode == "exact":
-            engine = self._engine(generator, direction, EngineOptions(), None)
-            freeze_exact(generator, levels, engine.plan(height, width), self.device, how)
-        else:
-            sizes = {"stride": generator.stride, "min_size": generator.min_size}
-            grid = CellGrid.plan(height, width, size=self.bundle.tile, **sizes)
-            freeze_sample(generator, levels, grid, self.device, how)
+        cut = EngineOptions(statistics=how)
+        windows = self._engine(generator, direction, cut, None).measured(levels)
+        freeze_windows(generator, levels, windows, self.device, how)
         return generator.frozen()
 
     def generator(self, direction: Direction = "a2b") -> Generator:

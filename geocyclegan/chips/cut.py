@@ -33,6 +33,7 @@ from geocyclegan.chips.source import open_classes
 from geocyclegan.chips.statistics import Statistics
 from geocyclegan.chips.survey import SceneFacts
 from geocyclegan.chips.workers import run_tasks
+from geocyclegan.crew import Crew
 from geocyclegan.errors import SceneError
 from geocyclegan.progress import Progress
 from geocyclegan.raster.align import AlignedScene
@@ -90,7 +91,7 @@ class _Task:
 
 
 def cut_scenes(
-    plans: Sequence[Plan], step: int, options: CutOptions, workers: int
+    plans: Sequence[Plan], step: int, options: CutOptions, workers: int | Crew
 ) -> list[SceneCut]:
     """Read all pixels once.
 

@@ -67,6 +67,7 @@ class ChipOptions:
         virtual: write no chips, only the list of them; they are read from the scenes.
         val: share of the chips to set aside for validation, 0 for none.
         workers: processes; None chooses by the size of the job.
+        cluster: a Dask cluster whose workers do it instead; see `crew.DaskCrew`.
         overwrite: replace the domain that the folder holds.
         seed: chooses the validation blocks and random places.
     """
@@ -104,6 +105,7 @@ class ChipOptions:
     virtual: bool = False
     val: float = 0.1
     workers: int | None = None
+    cluster: str | None = None
     overwrite: bool = False
     seed: int = 0
 
@@ -119,6 +121,8 @@ class ChipOptions:
             raise OptionError(f"--min-std {self.min_std:g}: expected 0 or more")
         if self.workers is not None and self.workers < 1:
             raise OptionError(f"--workers {self.workers}: expected 1 or more")
+        if self.workers is not None and self.cluster is not None:
+            raise OptionError("--workers: on a --cluster the workers are there; leave it out")
         if self.bands is not None and not self.bands:
             raise OptionError("--bands: no band was named")
         if self.mask_values is not None and not self.mask:

@@ -32,6 +32,8 @@ from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.reader import read_image
 from geocyclegan.chips.survey import SceneFacts, open_pairs, open_scenes, warn_of_gsd
 from geocyclegan.chips.workers import choose_workers
+from geocyclegan.crew import Crew, DaskCrew
+from geocyclegan.crew_check import check_crew
 from geocyclegan.errors import ChipsError, NotFoundError, OptionError
 from geocyclegan.files import flushing, output_lock
 from geocyclegan.raster.domain import Domain
@@ -194,7 +196,10 @@ def _run(
         stack.enter_context(clean_folder(every))
         for options in sorted(every, key=lambda given: given.domain):
             stack.enter_context(output_lock(domain_path(options.out, options.domain)))
-        jobs = [_cut(facts, options, geometry) for facts, options in domains]
+        crew = None
+        if every[0].cluster is not None:
+            crew = stack.enter_context(DaskCrew(every[0].cluster))
+        jobs = [_cut(facts, options, geometry, crew) for facts, options in domains]
         chosen = [job.choices() for job in jobs]
         if len(jobs) == 2:
             chosen = list(pair_up(*chosen))
@@ -222,7 +227,9 @@ def _run(
     ]
 
 
-def _cut(facts: Sequence[SceneFacts], options: ChipOptions, geometry: Geometry) -> _Job:
+def _cut(
+    facts: Sequence[SceneFacts], options: ChipOptions, geometry: Geometry, crew: Crew | None
+) -> _Job:
     old = None if options.overwrite else read_record(options.out, options.domain)
     if old is not None:
         _refuse_contradiction(old, facts, geometry, options)
@@ -236,8 +243,14 @@ def _cut(facts: Sequence[SceneFacts], options: ChipOptions, geometry: Geometry) 
         has_files = not options.virtual and options.format == "tif"
         check_layout(options.layout, facts[0].domain, has_files=has_files)
     plans = plan_scenes(facts, geometry, options, known={row.split for row in kept})
-    workers = choose_workers(options.workers, sum(plan.scene.samples for plan in plans))
+    workers: int | Crew = choose_workers(options.workers, sum(plan.scene.samples for plan in plans))
     cutting = begin(options)
+    if crew is not None:
+        workers = crew
+        # Workers have other working folders.
+        cutting = cutting.absolute()
+        files = {file for scene in facts for file in (*scene.source.files(), scene.labels) if file}
+        check_crew(crew, sorted(files), [] if options.virtual else [str(cutting)])
     how = CutOptions(
         None if options.virtual else cutting,
         options.min_valid,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from geocyclegan.crew import Crew, result_of
 from geocyclegan.errors import ChipsError
+from geocyclegan.workers import follow_parent
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -33,22 +32,39 @@ def choose_workers(asked: int | None, samples: int) -> int:
 
 
 def run_tasks(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    workers: int | Crew,
 ) -> Iterator[Result]:
     """Yield `function(task)` for each task, in order.
 
     Processes are spawned, not forked (GDAL and threads do not survive a fork), so a script that
     calls this must guard its main part with `if __name__ == "__main__"`.
 
+    Args:
+        function: of this package.
+        tasks: its arguments.
+        workers: processes of this machine, of which 1 means this one; or a crew.
+
     Raises:
         ChipsError: a process died.
+        ClusterError: workers of the crew died of a task.
     """
+    if not isinstance(workers, int):
+        begun = [workers.submit(function, task) for task in tasks]
+        try:
+            for one in begun:
+                yield result_of(one)
+        finally:
+            for one in begun:
+                one.cancel()
+        return
     workers = min(workers, len(tasks))
     if workers <= 1:
         yield from map(function, tasks)
         return
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_follow_parent
+        workers, multiprocessing.get_context("spawn"), initializer=follow_parent
     )
     try:
         yield from pool.map(function, tasks)
@@ -58,17 +74,3 @@ def run_tasks(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _follow_parent() -> None:
-    """Leave Ctrl-C to the parent, and leave when it is killed instead of waiting for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch(sentinel: int) -> None:
-        multiprocessing.connection.wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()

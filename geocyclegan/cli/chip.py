@@ -11,6 +11,7 @@ import click
 from geocyclegan.cli.options import (
     Settings,
     bands_option,
+    cluster_option,
     overwrite_option,
     seed_option,
     split_bands,
@@ -293,6 +294,7 @@ _selection_options = _grouped(
     help="Write no chips, only their list; training reads them from the scenes.",
 )
 @workers_option
+@cluster_option
 @seed_option
 @overwrite_option
 @click.pass_obj

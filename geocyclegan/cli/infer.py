@@ -9,6 +9,8 @@ import click
 
 from geocyclegan.cli.options import (
     Settings,
+    auto_or_int,
+    cluster_option,
     overwrite_option,
     parse_bytes,
     split_bands,
@@ -46,15 +48,35 @@ from geocyclegan.cli.options import (
 )
 @click.option(
     "--tile",
-    type=click.IntRange(min=1),
-    default=None,
-    help="Pixels per tile side, without its halo.  [default: by device and scene]",
+    callback=auto_or_int,
+    default="auto",
+    show_default=True,
+    metavar="PIXELS",
+    help="Pixels per tile side, without its halo; auto: by device, scene and free memory.",
 )
 @click.option(
     "--batch",
-    type=click.IntRange(min=1),
+    callback=auto_or_int,
+    default="auto",
+    show_default=True,
+    metavar="TILES",
+    help="Tiles per forward pass; auto: by device and free memory.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Number format of the network; auto: bf16 on GPUs that have it, else 32. Statistics are"
+    " kept in 32.",
+)
+@click.option(
+    "--memory",
+    callback=parse_bytes,
     default=None,
-    help="Tiles per forward pass.  [default: by device]",
+    metavar="SIZE",
+    help="Memory that tiles may take, such as 4G; --stats-memory is apart.  [default: half of what"
+    " is free, on a GPU four fifths]",
 )
 @click.option(
     "--norm-stats",
@@ -77,7 +99,15 @@ from geocyclegan.cli.options import (
     default="2G",
     show_default=True,
     metavar="SIZE",
-    help="Memory for the passes of sample and exact; above it they take a pass for each layer.",
+    help="Memory for the activations that sample and exact hold from layer to layer; what does not"
+    " fit is computed again.",
+)
+@click.option(
+    "--stats-disk",
+    callback=parse_bytes,
+    default=None,
+    metavar="SIZE",
+    help="Disk space beside the product for activations that --stats-memory does not hold.",
 )
 @click.option(
     "--device",
@@ -86,6 +116,14 @@ from geocyclegan.cli.options import (
     show_default=True,
     help="Where to run; auto takes CUDA when there is one.",
 )
+@click.option(
+    "--devices",
+    default="1",
+    show_default=True,
+    metavar="N|all",
+    help="GPUs of this machine to share the work; on a CPU, processes.",
+)
+@cluster_option
 @stack_option
 @overwrite_option
 @click.pass_obj

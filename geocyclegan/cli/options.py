@@ -37,8 +37,21 @@ def split_bands(
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
-def parse_bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
+def auto_or_int(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    """Read a number of at least 1, or "auto" as None."""
+    if value == "auto":
+        return None
+    if not value.isdigit() or int(value) < 1:
+        raise click.BadParameter(f"{value!r}: expected a number of at least 1, or auto")
+    return int(value)
+
+
+def parse_bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """Read an amount of memory, such as 512M or 4G; the letters count in powers of 1024."""
+    if value is None:
+        return None
+    if value[-2:].upper() in ("KB", "MB", "GB", "TB"):
+        value = value[:-1]
     number, unit = (value[:-1], value[-1].upper()) if value[-1:].isalpha() else (value, "B")
     try:
         amount = float(number) * 1024 ** "BKMGT".index(unit)
@@ -60,6 +73,11 @@ overwrite_option = click.option(
 )
 seed_option = click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of all random choices."
+)
+cluster_option = click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Dask scheduler whose workers do it, such as tcp://host:8786; local:N starts N processes.",
 )
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Processes.  [default: by the size of the job]"

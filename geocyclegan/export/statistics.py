@@ -10,9 +10,9 @@ import torch
 
 from geocyclegan.bundle import Bundle, Direction
 from geocyclegan.errors import OptionError, SceneError
+from geocyclegan.inference.adapted import Adapted
 from geocyclegan.inference.levels import SceneLevels, to_tensors
 from geocyclegan.inference.statistics import SAMPLE_CROPS, spread
-from geocyclegan.inference.translate import AdaptedScene
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.moments import Moments
 from geocyclegan.models.passes import Patch, lockstep
@@ -101,7 +101,7 @@ def _crops(
         bands = bands_for(source, scene.all_bands, path)
     with gdal_env(), Scene(path, bands, amplitude=source.amplitude) as scene:
         height, width = scene.grid.shape
-        levels = SceneLevels(AdaptedScene(scene, source), source, height, width)
+        levels = SceneLevels(Adapted(scene, source), source, height, width)
         grid = CellGrid.plan(
             *scene.grid.shape,
             size=bundle.tile,

@@ -7,17 +7,22 @@ the tiles move down, and forgotten behind them, so memory is that of a few rows 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from geocyclegan.errors import MemoryShortage
 from geocyclegan.inference.levels import Read, to_tensors
+from geocyclegan.inference.memory import naming_shortage, release
 from geocyclegan.models.dense import CellMap, CellStatistics
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.moments import Moments
 from geocyclegan.raster.windows import CellGrid, Tile, Window
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class DenseStatistics:
     ) -> None:
         self._generator, self._grid = generator, grid
         self._device, self._batch = device, batch
-        self._map = CellMap(*grid.centres())
+        self._map = CellMap(*grid.centres(), pixels=grid.height * grid.width)
         self._norms = generator.norm_layers()
         self._layers = [CellStatistics(self._map) for _ in self._norms]
         self._pending: list[tuple[int, Read]] = []
@@ -77,7 +82,7 @@ class DenseStatistics:
         if count:
             self._pending.append((len(self._counts), read))
         self._counts.append(count)
-        if len(self._pending) == self._batch or (cell.last and self._pending):
+        if len(self._pending) >= self._batch or (cell.last and self._pending):
             self._measure()
         if cell.last:
             self._complete(cell.row)
@@ -88,28 +93,50 @@ class DenseStatistics:
         Args:
             x: (samples, bands, height, width).
             valid: mask (samples, 1, height, width); None: all are valid.
-            windows: where the samples lie in the scene, not above those of earlier calls.
+            windows: where the samples lie in the scene, not above what was forgotten.
         """
-        first = self._map.rows_around(min(w.row for w in windows), 0).start
-        self._map.drop_before(first)
-        for layer in self._layers:
-            layer.drop_before(first)
         self._map.clear_blocks()
         out: Tensor = self._generator(x, valid, [(w.row, w.col) for w in windows])
         self._map.clear_blocks()
         return out
 
+    def forget_above(self, row: int) -> None:
+        """Forget the cells that only rows of pixels above this one need."""
+        first = self._map.rows_around(row, 0).start
+        self._map.drop_before(first)
+        for layer in self._layers:
+            layer.drop_before(first)
+
     def _measure(self) -> None:
-        """Run the pending cells, each normalised by itself."""
+        """Run the pending cells, each normalised by itself.
+
+        Raises:
+            MemoryShortage: not even one of them fits into memory.
+        """
+        pending, self._pending = self._pending, []
+        while pending:
+            some = pending[: self._batch]
+            try:
+                with naming_shortage():
+                    collected = self._collect([read for _, read in some])
+            except MemoryShortage:
+                if self._batch == 1:
+                    raise
+                self._batch //= 2
+                release(self._device)
+                log.warning("out of memory: goes on with %d cells at a time", self._batch)
+                continue
+            self._found.append(([col for col, _ in some], collected))
+            pending = pending[len(some) :]
+        self._spread()
+
+    def _collect(self, reads: Sequence[Read]) -> list[Moments]:
         for norm in self._norms:
             norm.mode = "collect"
-        x, mask = to_tensors([read for _, read in self._pending], self._device)
+        x, mask = to_tensors(reads, self._device)
         with torch.inference_mode():
             self._generator(x, mask)
-        collected = [norm.collected for norm in self._norms if norm.collected is not None]
-        self._found.append(([col for col, _ in self._pending], collected))
-        self._pending = []
-        self._spread()
+        return [norm.collected for norm in self._norms if norm.collected is not None]
 
     def _complete(self, row: int) -> None:
         """Hand a row over to the layers; a cell without a valid pixel has no say."""

@@ -7,56 +7,41 @@ ahead of the one that is being translated.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any, Protocol
+from functools import partial
+from itertools import groupby
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
+from geocyclegan.errors import MemoryShortage
+from geocyclegan.inference.blend import BlendPlan, blended
 from geocyclegan.inference.dense import Cell, DenseStatistics
-from geocyclegan.inference.levels import Levels, Mask, Read, SceneLevels, Source, to_tensors
+from geocyclegan.inference.forward import Launched, TileForward, Translator, chunks, halved
+from geocyclegan.inference.levels import Levels, Mask, Output, Read, SceneLevels, Source
+from geocyclegan.inference.memory import UNTILED_PIXELS, naming_shortage, release
 from geocyclegan.inference.statistics import (
+    Measured,
     StatisticsOptions,
-    freeze_exact,
+    crop_windows,
     freeze_given,
-    freeze_sample,
+    freeze_windows,
+    scene_windows,
 )
 from geocyclegan.inference.threads import prefetch
+from geocyclegan.inference.transfer import Runner
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.moments import Moments
+from geocyclegan.models.norm import SceneNorm2d
 from geocyclegan.raster.domain import Domain
-from geocyclegan.raster.windows import (
-    CellGrid,
-    Tile,
-    TilePlan,
-    Window,
-    blend_weights,
-    round_up,
-    starts,
-    tile_plan,
-)
+from geocyclegan.raster.windows import CellGrid, Tile, TilePlan, Window, round_up, tile_plan
 
-# Below this many pixels a scene goes through the generator in one piece.
-_UNTILED_PIXELS = 1024 * 1024
 _TILE_CPU, _TILE_CUDA = 512, 1024
 _BATCH_CUDA = 4
-
-
-class Translator(Protocol):
-    """What the engine needs to know of a generator (see `geocyclegan.models`)."""
-
-    stride: int
-    halo: int | None
-    min_size: int
-    out_channels: int
-
-    def __call__(self, x: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
-        """Translate `(samples, bands, height, width)` levels; see `models.generator`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -77,23 +62,6 @@ class EngineOptions:
     window: int = 256
     shift: int = 0
     statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
-
-
-@dataclass(frozen=True, eq=False)
-class Output:
-    """A translated part of the scene, as levels.
-
-    Attributes:
-        window: where, in pixels of the scene.
-        levels: `(bands, height, width)` in [-1, 1].
-        valid: `(height, width)`.
-        tiles: how many tiles are done since the last output.
-    """
-
-    window: Window
-    levels: Levels
-    valid: Mask
-    tiles: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +88,8 @@ class TileEngine:
         target: the domain of the product.
         device: where the generator is.
         options: how to cut, and whose statistics to use.
-        trained: statistics of the training set, for mode "frozen".
+        trained: statistics of the training set, for mode "frozen"; for "sample" and "exact" those
+            of the scene if they are known already.
 
     Attributes:
         options: how to cut, and whose statistics to use.
@@ -147,7 +116,7 @@ class TileEngine:
         stride = self._generator.stride
         if self.options.tile is not None:
             return round_up(self.options.tile, stride)
-        if height * width <= _UNTILED_PIXELS:
+        if height * width <= UNTILED_PIXELS:
             return round_up(max(height, width), stride)
         default = _TILE_CUDA if self._device.type == "cuda" else _TILE_CPU
         return round_up(default, stride)
@@ -155,22 +124,40 @@ class TileEngine:
     def count(self, height: int, width: int) -> int:
         """Count the tiles of a scene of this shape, and the cells of mode "dense"."""
         if self._generator.halo is None:
-            rows, cols, _ = self._blend_starts(height, width)
-            return len(rows) * len(cols)
+            blend = self._blend(height, width)
+            return len(blend.rows) * len(blend.cols)
         cells = len(self._grid(height, width)) if self._mode == "dense" else 0
         return len(self.plan(height, width)) + cells
 
-    def plan(self, height: int, width: int) -> TilePlan:
+    def plan(self, height: int, width: int, core: int | None = None) -> TilePlan:
         """Cut a scene of this shape, for a generator with a bounded receptive field."""
         return tile_plan(
             height,
             width,
-            core=self.core_size(height, width),
+            core=self.core_size(height, width) if core is None else core,
             halo=self._generator.halo or 0,
             stride=self._generator.stride,
             min_size=self._generator.min_size,
-            shift=self.options.shift,
+            shift=self.options.shift if core is None else 0,
         )
+
+    def rows(self, height: int, width: int) -> list[list[Window]]:
+        """Return the windows of all outputs of a scene of this shape, by rows of tiles."""
+        if self._generator.halo is None:
+            return [[band] for band in self._blend(height, width).bands]
+        cores = (tile.core for tile in self.plan(height, width))
+        return [list(row) for _, row in groupby(cores, key=lambda core: core.row)]
+
+    def measured(self, levels: SceneLevels) -> list[Measured]:
+        """Return the windows whose statistics modes "sample" and "exact" take, for all of a scene.
+
+        Raises:
+            SceneError: the scene cannot be read.
+        """
+        shape = levels.height, levels.width
+        if self.options.statistics.mode == "sample":
+            return crop_windows(levels, self._grid(*shape), self.options.statistics.crops)
+        return scene_windows(self.plan(*shape), self._generator.stride)
 
     def run(self, scene: Source, height: int, width: int) -> Iterator[tuple[Piece, int]]:
         """Translate a scene.
@@ -209,15 +196,18 @@ class TileEngine:
         levels = SceneLevels(scene, self._source, height, width)
         self._prepare(levels)
         if self._generator.halo is None:
-            yield from self._blended(levels, done)
+            plan = self._blend(height, width)
+            yield from blended(levels, plan, self._target.count, self._window, done)
         else:
             yield from self._tiled(levels, done)
 
     @property
     def _mode(self) -> str:
+        return self.options.statistics.mode if self._norms() else "tile"
+
+    def _norms(self) -> list[SceneNorm2d]:
         generator = self._generator
-        has_norms = isinstance(generator, Generator) and generator.norm_layers()
-        return self.options.statistics.mode if has_norms else "tile"
+        return generator.norm_layers() if isinstance(generator, Generator) else []
 
     def _grid(self, height: int, width: int) -> CellGrid:
         generator = self._generator
@@ -235,118 +225,105 @@ class TileEngine:
         self._dense = None
         if not isinstance(generator, Generator):
             return
-        shape = levels.height, levels.width
-        statistics = self.options.statistics
         generator.thaw()
-        if mode == "frozen":
+        if mode == "frozen" or (self._trained is not None and mode in ("sample", "exact")):
             freeze_given(generator, self._trained)
-        elif mode == "sample":
-            freeze_sample(generator, levels, self._grid(*shape), self._device, statistics)
-        elif mode == "exact":
-            freeze_exact(generator, levels, self.plan(*shape), self._device, statistics)
+        elif mode in ("sample", "exact"):
+            self._measure(generator, levels)
         elif mode == "dense":
-            grid = self._grid(*shape)
+            grid = self._grid(levels.height, levels.width)
             self._dense = DenseStatistics(generator, grid, self._device, self._batch)
         else:
             for norm in generator.norm_layers():
                 # A batch of tiles is no batch of crops: each tile has its own statistics.
                 norm.mode = "instance" if norm.pool == "crop" else "collect"
 
+    def _measure(self, generator: Generator, levels: SceneLevels) -> None:
+        windows, statistics = self.measured(levels), self.options.statistics
+        side = self.core_size(levels.height, levels.width)
+        while True:
+            try:
+                with naming_shortage():
+                    freeze_windows(generator, levels, windows, self._device, statistics)
+                return
+            except MemoryShortage as error:
+                if statistics.mode == "sample":
+                    raise MemoryShortage(
+                        f"--norm-stats sample: out of memory with crops of {self.options.window} px"
+                        f" ({error}); give a smaller --stats-memory"
+                    ) from error
+                release(self._device)
+                side = halved(side, generator.stride, error)
+                # Of other tiles the statistics are the same.
+                plan = self.plan(levels.height, levels.width, side)
+                windows = scene_windows(plan, generator.stride)
+
     def _tiled(self, levels: SceneLevels, done: Collection[Window]) -> Iterator[Output]:
         plan = self.plan(levels.height, levels.width)
-        jobs: Iterator[Cell | Tile] = (tile for tile in plan if tile.core not in done)
+        # Which tiles share a forward pass depends on the plan alone: neither on what an earlier run
+        # did nor on which machine does it.
+        batches = [
+            batch
+            for _, row in groupby(plan, key=lambda tile: tile.core.row)
+            for batch in chunks(list(row), self._batch)
+            if any(tile.core not in done for tile in batch)
+        ]
+        ends = {batch[-1].core for batch in batches}
+        tiles = (tile for batch in batches for tile in batch)
+        jobs: Iterator[Cell | Tile] = tiles
         if self._dense is not None:
-            jobs = self._dense.schedule(tile for tile in plan if tile.core not in done)
+            jobs = self._dense.schedule(tiles)
 
         def load(job: Cell | Tile) -> Read:
             return levels.read(job.read)
 
-        pending: list[tuple[Tile, Read]] = []
-        measured = 0
+        batch: list[tuple[Tile, Read]] = []
+        under_way: deque[Launched] = deque()
+        cells = 0
+        tile_forward = self._tile_forward(plan)
         with closing(prefetch(jobs, load, depth=self._batch + 1)) as reads:
             for job, read in reads:
                 if isinstance(job, Cell):
-                    # Tiles above may need cells that are forgotten once the next row is known.
-                    yield from self._flush(pending, measured)
-                    pending, measured = [], (0 if pending else measured) + 1
                     if self._dense is not None:
                         self._dense.add(job, read)
+                    cells += 1
                     continue
-                core_valid = read[1][job.core.slices_in(job.read)]
-                if not core_valid.any():
-                    # No forward pass for the sea of nodata around a swath.
-                    empty = np.zeros((self._target.count, *job.core.shape), np.float32)
-                    yield Output(job.core, empty, core_valid, 1 + measured)
-                    measured = 0
+                batch.append((job, read))
+                if job.core not in ends:
                     continue
-                pending.append((job, read))
-                if len(pending) == self._batch:
-                    yield from self._flush(pending, measured)
-                    pending, measured = [], 0
-        yield from self._flush(pending, measured)
+                if self._dense is not None:
+                    self._dense.forget_above(job.read.row)
+                under_way.append(tile_forward.start(batch, cells))
+                batch, cells = [], 0
+                if len(under_way) > tile_forward.depth:
+                    yield from under_way.popleft().outputs(done)
+        for last in under_way:
+            yield from last.outputs(done)
 
-    def _flush(self, pending: list[tuple[Tile, Read]], measured: int) -> Iterator[Output]:
-        if not pending:
-            return
-        outputs = self._forward([tile.read for tile, _ in pending], [read for _, read in pending])
-        for (tile, (_, valid)), output in zip(pending, outputs, strict=True):
-            rows, cols = tile.core.slices_in(tile.read)
-            yield Output(tile.core, output[:, rows, cols], valid[rows, cols], 1 + measured)
-            measured = 0
-
-    def _forward(self, windows: list[Window], reads: list[Read]) -> Levels:
-        x, mask = to_tensors(reads, self._device)
-        with torch.inference_mode():
-            if self._dense is not None:
-                output = self._dense(x, mask, windows)
-            else:
-                output = self._generator(x, mask)
-        result: Levels = output.float().cpu().numpy()
-        return result
-
-    def _blend_starts(self, height: int, width: int) -> tuple[list[int], list[int], int]:
-        size = round_up(
-            max(self.options.tile or self.options.window, self._generator.min_size),
-            self._generator.stride,
+    def _tile_forward(self, plan: TilePlan) -> TileForward:
+        return TileForward(
+            self._forward,
+            self._generator,
+            plan,
+            self.core_size(plan.height, plan.width),
+            self._device,
+            self._batch,
+            # Without norm layers a tile is as good as its parts.
+            divisible=self._mode != "tile" or not self._norms(),
         )
-        step = max(size // 2, 1)
-        return starts(height, size, step), starts(width, size, step), size
 
-    def _blended(self, levels: SceneLevels, done: Collection[Window]) -> Iterator[Output]:
-        """Fixed windows, half overlapping, whose weights sum to one at every pixel."""
-        height, width = levels.height, levels.width
-        rows, cols, size = self._blend_starts(height, width)
-        overlap = size // 2
-        row_weights = blend_weights(height, rows, size, overlap)
-        col_weights = blend_weights(width, cols, size, overlap)
-        sums = np.zeros((self._target.count, size, width + size), np.float32)
-        masks = np.zeros((size, width), np.bool_)
-        parts = [Window(row, 0, stop - row, width) for row, stop in pairwise([*rows, height])]
-        missing = [row for row, part in enumerate(parts) if part not in done]
-        if not missing:
-            return
-        # What overlaps the first row that is missing is run again, for its share in the sum.
-        first = next(i for i, row in enumerate(rows) if row + size > rows[missing[0]])
-        windows = (
-            (i, j, Window(rows[i], cols[j], size, size))
-            for i in range(first, len(rows))
-            for j in range(len(cols))
-        )
-        with closing(prefetch(windows, lambda job: levels.read(job[2]))) as reads:
-            for (i, j, window), read in reads:
-                col, valid = window.col, read[1]
-                inside = min(size, width - col)
-                masks[:, col : col + inside] = valid[:, :inside]
-                if valid.any():
-                    weight = row_weights[i][:, None] * col_weights[j][None, :]
-                    output = self._forward([window], [read])[0]
-                    sums[:, :, col : col + size] += (output * weight).astype(np.float32)
-                if j + 1 < len(cols):
-                    continue
-                ready = parts[i].height
-                if parts[i] not in done:
-                    levels_out, valid_out = sums[:, :ready, :width].copy(), masks[:ready].copy()
-                    yield Output(parts[i], levels_out, valid_out, len(cols))
-                # What the next row of windows adds to moves up.
-                sums[:, : size - ready] = sums[:, ready:].copy()
-                sums[:, size - ready :] = 0.0
+    def _forward(
+        self, windows: list[Window], x: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        if self._dense is not None:
+            return self._dense(x, mask, windows)
+        return self._generator(x, mask)
+
+    def _window(self, window: Window, read: Read) -> Levels:
+        result = Runner(self._device).run([read], partial(self._forward, [window]))
+        levels: Levels = result()[0]
+        return levels
+
+    def _blend(self, height: int, width: int) -> BlendPlan:
+        side = max(self.options.tile or self.options.window, self._generator.min_size)
+        return BlendPlan(height, width, round_up(side, self._generator.stride))

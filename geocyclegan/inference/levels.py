@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,23 @@ from geocyclegan.raster.windows import Window
 Levels = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Read = tuple[Levels, Mask]
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """A translated part of the scene, as levels.
+
+    Attributes:
+        window: where, in pixels of the scene.
+        levels: `(bands, height, width)` in [-1, 1].
+        valid: `(height, width)`.
+        tiles: how many tiles are done since the last output.
+    """
+
+    window: Window
+    levels: Levels
+    valid: Mask
+    tiles: int
 
 
 class Source(Protocol):
@@ -59,8 +77,12 @@ class SceneLevels:
         return levels, valid
 
 
-def to_tensors(reads: Sequence[Read], device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Stack windows into a batch on a device.
+def stack_reads(reads: Sequence[Read], *, pinned: bool) -> tuple[Tensor, Tensor | None]:
+    """Stack windows of one size into a batch.
+
+    Args:
+        reads: the windows.
+        pinned: put them into memory that a GPU reads by itself.
 
     Returns:
         Levels (samples, bands, height, width), and the mask (samples, 1, height, width) or None
@@ -70,9 +92,15 @@ def to_tensors(reads: Sequence[Read], device: torch.device) -> tuple[Tensor, Ten
     mask: Tensor | None = None
     if not all(valid.all() for _, valid in reads):
         mask = torch.from_numpy(np.stack([valid for _, valid in reads])[:, None])
-    if device.type == "cuda":
+    if pinned:
         levels = levels.pin_memory()
         mask = None if mask is None else mask.pin_memory()
+    return levels, mask
+
+
+def to_tensors(reads: Sequence[Read], device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Stack windows into a batch on a device; see `stack_reads`."""
+    levels, mask = stack_reads(reads, pinned=device.type == "cuda")
     return (
         levels.to(device, non_blocking=True),
         None if mask is None else mask.to(device, non_blocking=True),

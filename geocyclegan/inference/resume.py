@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class KeptPieces:
     """
 
     def __init__(self, product: Path, job: Mapping[str, Any], *, active: bool = True) -> None:
-        self.folder = product.with_name(f".{product.stem}.pieces")
+        self.folder = _folder(product)
         # As JSON has it, to compare with what was read.
         self._job = json.loads(json.dumps(dict(job)))
         self._keeping = active
@@ -59,7 +60,7 @@ class KeptPieces:
             write_json(self.folder / _JOB, self._job)
             return
         for path in sorted(self.folder.iterdir()):
-            piece = _read(path)
+            piece = read_piece(path)
             if piece is not None:
                 yield piece
             elif path.name != _JOB:
@@ -69,16 +70,8 @@ class KeptPieces:
         """Keep a piece; where the disk will not have it, no more are kept, and work goes on."""
         if not self._keeping:
             return
-        buffer = io.BytesIO()
-        np.savez(buffer, pixels=piece.pixels, valid=np.packbits(piece.valid))
-        data = buffer.getvalue()
-        window = piece.window
-        place = f"{window.row}_{window.col}_{window.height}_{window.width}"
-        final = self.folder / f"{place}_{hashlib.sha256(data).hexdigest()}.npz"
-        part = final.with_suffix(".part")
         try:
-            part.write_bytes(data)
-            os.replace(part, final)
+            save_piece(self.folder, piece)
         except OSError as error:
             log.warning(
                 "%s: finished tiles cannot be kept (%s), so an interrupted run would start over",
@@ -99,7 +92,43 @@ class KeptPieces:
             return False
 
 
-def _read(path: Path) -> Piece | None:
+def save_piece(folder: Path, piece: Piece) -> None:
+    """Write a piece under a name with its place and its SHA-256.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, pixels=piece.pixels, valid=np.packbits(piece.valid))
+    data = buffer.getvalue()
+    window = piece.window
+    place = f"{window.row}_{window.col}_{window.height}_{window.width}"
+    final = folder / f"{place}_{hashlib.sha256(data).hexdigest()}.npz"
+    # Two machines may come to write the same piece, where one was given up too early.
+    part = folder / f"{place}_{socket.gethostname()}_{os.getpid()}.part"
+    part.write_bytes(data)
+    os.replace(part, final)
+
+
+def recorded_cut(product: Path, job: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return tile and batch of an interrupted run of a job that differs in nothing else."""
+    try:
+        recorded = json.loads((_folder(product) / _JOB).read_text("utf-8"))
+        old, new = recorded["cut"], json.loads(json.dumps(dict(job)))["cut"]
+        tile, batch = int(old["tile"]), int(old["batch"])
+        if recorded | {"cut": 0} == json.loads(json.dumps(dict(job))) | {"cut": 0}:
+            fixed = {"tile": 0, "batch": 0}
+            return (tile, batch) if old | fixed == new | fixed else None
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _folder(product: Path) -> Path:
+    return product.with_name(f".{product.stem}.pieces")
+
+
+def read_piece(path: Path) -> Piece | None:
     """Read a piece; None if the file is none, or is damaged."""
     match = _NAME.fullmatch(path.name)
     if match is None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from geocyclegan.bundle import Bundle, Direction, load_bundle, newest_bundle
 from geocyclegan.device import choose_device
 from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
+from geocyclegan.inference.devices import count_devices, device_crew
 from geocyclegan.inference.engine import EngineOptions
+from geocyclegan.inference.precision import Precision
 from geocyclegan.inference.statistics import STATS_MEMORY, NormStats, StatisticsOptions
-from geocyclegan.inference.translate import TranslateOptions, refuse_output, translate_scene_with
+from geocyclegan.inference.translate import (
+    TranslateOptions,
+    load_generator,
+    refuse_output,
+    translate_scene_with,
+)
 from geocyclegan.raster.bandfiles import short_name
 from geocyclegan.raster.sources import expand_scenes
 
@@ -28,13 +35,19 @@ class InferOptions:
         model: run or bundle folder; None: the newest run in `runs`.
         direction: "a2b" or "b2a"; None: a2b, or the one way that the model knows.
         bands: bands of the scene in the model's order; None: those that the model names.
-        tile: px per tile side, without its halo; None: by device and scene.
-        batch: tiles per forward pass; None: by device.
+        tile: px per tile side, without its halo; None: by device, scene and free memory.
+        batch: tiles per forward pass; None: by device and free memory.
+        precision: number format of the network; "auto": by device. Statistics are kept in 32.
+        memory: bytes that tiles may take; None: a share of what is free.
         norm_stats: whose statistics normalise the scene; "auto": as the model was trained.
         style: look of the translation, of models with many: a scene of the target domain, or
             "seed:N"; None: the mean of the training set.
         stats_memory: bytes for the passes of "sample" and "exact".
+        stats_disk: bytes beside the product for activations that `stats_memory` does not hold;
+            None: none.
         device: "auto", "cpu" or "cuda".
+        devices: GPUs of this machine to share the work, or "all"; on a CPU, processes.
+        cluster: address of a Dask scheduler, or "local:N"; None: this process.
         stack: put files together that differ in their band only.
         overwrite: replace products that exist.
     """
@@ -45,10 +58,15 @@ class InferOptions:
     bands: tuple[str, ...] | None = None
     tile: int | None = None
     batch: int | None = None
+    precision: Precision = "auto"
+    memory: int | None = None
     norm_stats: NormStats = "auto"
     style: str | None = None
     stats_memory: int = STATS_MEMORY
+    stats_disk: int | None = None
     device: str = "auto"
+    devices: str = "1"
+    cluster: str | None = None
     stack: bool = False
     overwrite: bool = False
 
@@ -67,15 +85,18 @@ class InferOptions:
             direction=bundle.way(self.direction),
             bands=self.bands,
             overwrite=self.overwrite,
-            device=choose_device(self.device),
+            # On a cluster it is the workers' device that counts.
+            device=choose_device(self.device if self.cluster is None else "cpu"),
             norm_stats=self.norm_stats,
             style=self.style,
             engine=EngineOptions(
                 tile=self.tile,
                 batch=self.batch,
                 window=bundle.tile,
-                statistics=StatisticsOptions(memory=self.stats_memory),
+                statistics=StatisticsOptions(memory=self.stats_memory, disk=self.stats_disk),
             ),
+            precision=self.precision,
+            memory=self.memory,
         )
 
 
@@ -103,7 +124,10 @@ def infer_scenes(
         SceneError: a scene cannot be translated; the others have been.
         OutputError: a product exists or cannot be written.
         BundleError: the model is damaged.
+        ClusterError: the cluster cannot be used.
     """
+    if options.cluster is not None and options.devices != "1":
+        raise OptionError("--devices: on a cluster each worker has one; leave it out")
     bundle = options.bundle()
     how = options.translation(bundle)
     sources = (
@@ -112,22 +136,51 @@ def infer_scenes(
     products = product_paths(sources, options.out, how.direction)
     for source, product in zip(sources, products, strict=True):
         refuse_output(source, product, options.overwrite)
-    generator = bundle.generator(how.direction, how.device)
     done: list[Path] = []
-    for source, product in zip(sources, products, strict=True):
-        try:
-            translate_scene_with(source, product, bundle, generator, how)
-        except GeoCycleGANError as error:
-            if len(sources) == 1:
-                raise
+    for number, error in _translated(sources, products, bundle, how, options):
+        if error is None:
+            done.append(products[number])
+            finished(products[number])
+        elif len(sources) == 1:
+            raise error
+        else:
             failed(error)
-            continue
-        done.append(product)
-        finished(product)
     if len(done) < len(sources):
         lost = len(sources) - len(done)
         raise SceneError(f"{lost} of {len(sources)} scenes were not translated")
     return done
+
+
+def _translated(
+    sources: Sequence[str],
+    products: Sequence[Path],
+    bundle: Bundle,
+    how: TranslateOptions,
+    options: InferOptions,
+) -> Iterator[tuple[int, GeoCycleGANError | None]]:
+    """Translate scenes here or elsewhere; yield the number of each, and what went wrong with it."""
+    if options.cluster is not None:
+        from geocyclegan.crew import DaskCrew
+        from geocyclegan.inference.cluster import translate_scenes
+
+        with DaskCrew(options.cluster) as crew:
+            yield from translate_scenes(crew, sources, products, bundle, how, options.device)
+        return
+    count = count_devices(options.devices, how.device)
+    if count > 1:
+        from geocyclegan.inference.cluster import translate_scenes
+
+        with device_crew(count, how.device) as local:
+            yield from translate_scenes(local, sources, products, bundle, how, how.device.type)
+        return
+    generator = load_generator(bundle, how)
+    for number, (source, product) in enumerate(zip(sources, products, strict=True)):
+        try:
+            translate_scene_with(source, product, bundle, generator, how)
+        except GeoCycleGANError as error:
+            yield number, error
+        else:
+            yield number, None
 
 
 def _recorded(bundle: Bundle, direction: Direction) -> list[str]:

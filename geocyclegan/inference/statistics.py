@@ -8,21 +8,35 @@ the scene is cut. Training and inference should share the regime, which is what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 
 from geocyclegan.errors import OptionError
 from geocyclegan.inference.levels import Read, SceneLevels, to_tensors
+from geocyclegan.inference.spill import DiskStore
 from geocyclegan.inference.threads import prefetch
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.moments import Moments
-from geocyclegan.models.passes import Patch, pooled_statistics
+from geocyclegan.models.opaque import OpaqueGenerator
+from geocyclegan.models.opaque_passes import opaque_statistics
+from geocyclegan.models.passes import (
+    MemoryStore,
+    Patch,
+    Store,
+    held_bytes,
+    hold_from,
+    layer_statistics,
+)
 from geocyclegan.progress import Progress
 from geocyclegan.raster.windows import CellGrid, TilePlan, Window, round_up
+
+log = logging.getLogger(__name__)
 
 NormStats = Literal["auto", "frozen", "sample", "exact", "dense", "tile"]
 NORM_STATS: tuple[NormStats, ...] = get_args(NormStats)
@@ -43,13 +57,17 @@ class StatisticsOptions:
 
     Attributes:
         mode: one of `NORM_STATS`; "auto" is resolved by `resolve_mode`.
-        memory: bytes that activations may take; above it, each norm layer has a pass of its own.
+        memory: bytes that activations may take in memory.
         crops: crops of mode "sample".
+        disk: bytes that they may take on disk; None: none.
+        folder: where on disk.
     """
 
     mode: NormStats = "tile"
     memory: int = STATS_MEMORY
     crops: int = SAMPLE_CROPS
+    disk: int | None = None
+    folder: Path | None = None
 
 
 def resolve_mode(
@@ -91,51 +109,34 @@ def resolve_mode(
     return asked
 
 
-def freeze_exact(
-    generator: Generator,
-    levels: SceneLevels,
-    plan: TilePlan,
-    device: torch.device,
-    options: StatisticsOptions,
-) -> None:
-    """Freeze a generator's norm layers with the statistics of a whole scene.
+Measured = tuple[Window, Window]
+"""A window that is read, and its part that enters the statistics."""
+
+
+def scene_windows(plan: TilePlan, stride: int) -> list[Measured]:
+    """Return the windows of mode "exact".
 
     The cores of the tiles partition the scene, so each valid pixel counts once; their halos hold
     what the cores depend on.
-
-    Args:
-        generator: in eval mode, on `device`.
-        levels: the scene.
-        plan: its tiles.
-        device: where the generator is.
-        options: the memory to stay in.
     """
-    stride = generator.stride
-    jobs = [(tile.read, _rounded(tile.core, stride)) for tile in plan]
-    _freeze(generator, levels, jobs, device, options, most=len(jobs))
+    return [(tile.read, _rounded(tile.core, stride)) for tile in plan]
 
 
-def freeze_sample(
-    generator: Generator,
-    levels: SceneLevels,
-    grid: CellGrid,
-    device: torch.device,
-    options: StatisticsOptions,
-) -> None:
-    """Freeze a generator's norm layers with the statistics of some crops of a scene.
+def crop_windows(levels: SceneLevels, grid: CellGrid, crops: int) -> list[Measured]:
+    """Return the windows of mode "sample".
 
-    The crops are cells of a lattice of training-crop-sized windows, spread evenly; those without a
-    valid pixel are passed over. Which ones depends on the scene alone, not on the tiles.
-
-    Args:
-        generator: in eval mode, on `device`.
-        levels: the scene.
-        grid: the lattice.
-        device: where the generator is.
-        options: how many crops, and the memory to stay in.
+    They are cells of a lattice of training-crop-sized windows, spread evenly; those without a valid
+    pixel are passed over. Which ones depends on the scene alone, not on the tiles.
     """
-    jobs = [(grid.window(i, j), grid.own(i, j)) for i, j in spread(grid)]
-    _freeze(generator, levels, jobs, device, options, most=options.crops)
+    found: list[Measured] = []
+    every = ((grid.window(i, j), grid.own(i, j)) for i, j in spread(grid))
+    with closing(prefetch(every, lambda job: levels.read(job[0])[1])) as reads:
+        for (window, own), valid in reads:
+            if valid[own.slices_in(window)].any():
+                found.append((window, own))
+                if len(found) == crops:
+                    break
+    return found or [(grid.window(0, 0), grid.own(0, 0))]
 
 
 def spread(grid: CellGrid) -> Iterator[tuple[int, int]]:
@@ -159,58 +160,123 @@ def spread(grid: CellGrid) -> Iterator[tuple[int, int]]:
                 yield row, col
 
 
-def _freeze(
+def freeze_windows(
     generator: Generator,
     levels: SceneLevels,
-    jobs: Sequence[tuple[Window, Window]],
+    windows: Sequence[Measured],
     device: torch.device,
     options: StatisticsOptions,
-    most: int,
 ) -> None:
-    """Find the statistics of the first `most` windows that have a valid pixel in their core."""
+    """Freeze a generator's norm layers with the statistics of some windows of a scene.
+
+    Args:
+        generator: in eval mode, on `device`.
+        levels: the scene.
+        windows: what to measure; those without a valid pixel are passed over.
+        device: where the generator is.
+        options: the memory and the disk to stay in.
+
+    Raises:
+        OptionError: the disk budget does not do.
+        OutputError: the disk is full.
+    """
     generator.thaw()
-    count = min(most, len(jobs))
-    read = jobs[0][0]
-    passes = len(generator.norm_layers())
+    pixels = sum(read.height * read.width for read, _ in windows)
+    with (
+        ExitStack() as stack,
+        Progress(len(windows) * len(generator.norm_layers()), "statistics", "tile") as progress,
+    ):
+        patches = patches_of(levels, windows, device)
+        if isinstance(generator, OpaqueGenerator):
+            opaque_statistics(generator, patches, options.memory, progress.update)
+            return
+        first, store = choose_store(generator, pixels, device, options, stack)
+        layer_statistics(generator, patches, store, hold_from=first, done=progress.update)
+
+
+def choose_store(
+    generator: Generator,
+    pixels: int,
+    device: torch.device,
+    options: StatisticsOptions,
+    stack: ExitStack,
+) -> tuple[int, Store]:
+    """Choose from which norm layer on activations are held, and where.
+
+    Args:
+        generator: the network.
+        pixels: that are measured, halos included.
+        device: where the generator is.
+        options: the memory and the disk to stay in.
+        stack: closes what is opened.
+
+    Returns:
+        The layer, and where activations are held from there on.
+
+    Raises:
+        OptionError: the disk budget does not do.
+        OutputError: the disk has less room than that.
+    """
+    held = held_bytes(generator, next(generator.parameters()).itemsize)
+    last = len(held) - 1
+    first = hold_from(held, pixels, options.memory)
+    # From the second layer on little is lost: the first is one convolution.
+    cheapest = min((max(held[i:last]), i) for i in range(last)) if last > 0 else (0.0, 0)
+    if first <= cheapest[1] or last <= 0:
+        return first, MemoryStore()
+    need = cheapest[0] * pixels
+    if options.disk is None or options.folder is None:
+        log.warning(
+            "activations of --norm-stats %s would take %.2f GB, and --stats-memory is %.2f GB: %d"
+            " passes over the scene instead of two; --stats-disk %dG would hold them",
+            *(options.mode, need / 1e9, options.memory / 1e9, first + 2),
+            int(need // 2**30) + 1,
+        )
+        return first, MemoryStore()
+    if need > options.disk:
+        raise OptionError(
+            f"--stats-disk: {options.disk / 2**30:.2f}G do not hold the activations of"
+            f" --norm-stats {options.mode}, which take {need / 2**30:.2f}G; give that much, or"
+            " leave it out, which takes a pass for each norm layer"
+        )
+    first = hold_from(held, pixels, options.disk)
+    need = max(held[first:last]) * pixels
+    return first, stack.enter_context(DiskStore(options.folder, device, need))
+
+
+def patches_of(
+    levels: SceneLevels,
+    windows: Sequence[Measured],
+    device: torch.device,
+    *,
+    at_least_one: bool = True,
+) -> Callable[[], Iterator[Patch]]:
+    """Return what reads windows of a scene as patches, again at each call.
+
+    Args:
+        levels: the scene.
+        windows: those without a valid pixel in their core are passed over.
+        device: where the patches shall be.
+        at_least_one: where all are passed over, give the first one.
+    """
+
+    def load(window: Measured) -> Read:
+        return levels.read(window[0])
 
     def patches() -> Iterator[Patch]:
-        return _patches(levels, jobs, device, most)
+        found = False
+        with closing(prefetch(windows, load)) as reads:
+            for (window, own), (values, valid) in reads:
+                core = own.slices_in(window)
+                if valid[core].any():
+                    found = True
+                    yield Patch(*to_tensors([(values, valid)], device), core)
+        if not found and at_least_one:
+            # Nothing to translate either; one patch of nodata leaves the layers in a defined state.
+            window, own = windows[0]
+            yield Patch(*to_tensors([levels.read(window)], device), own.slices_in(window))
 
-    with Progress(count * passes, "statistics", "tile") as progress:
-        pooled_statistics(
-            generator,
-            patches,
-            pixels=count * read.height * read.width,
-            memory=options.memory,
-            done=progress.update,
-        )
-
-
-def _patches(
-    levels: SceneLevels,
-    jobs: Sequence[tuple[Window, Window]],
-    device: torch.device,
-    most: int,
-) -> Iterator[Patch]:
-    def load(job: tuple[Window, Window]) -> Read:
-        return levels.read(job[0])
-
-    found = 0
-    with closing(prefetch(jobs, load)) as reads:
-        for (window, own), (values, valid) in reads:
-            core = own.slices_in(window)
-            if not valid[core].any():
-                continue
-            x, mask = to_tensors([(values, valid)], device)
-            yield Patch(x, mask, core)
-            found += 1
-            if found == most:
-                return
-    if not found:
-        # Nothing to translate either; one patch of nodata leaves the layers in a defined state.
-        window, own = jobs[0]
-        x, mask = to_tensors([levels.read(window)], device)
-        yield Patch(x, mask, own.slices_in(window))
+    return patches
 
 
 def freeze_given(generator: Generator, statistics: Sequence[Moments] | None) -> None:

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from geocyclegan import __version__
 from geocyclegan.bundle import Bundle, Direction
 from geocyclegan.errors import OptionError, OutputError, SceneError
 from geocyclegan.files import output_lock
-from geocyclegan.inference.engine import EngineOptions, Output, TileEngine
-from geocyclegan.inference.resume import KeptPieces
+from geocyclegan.inference.adapted import Adapted
+from geocyclegan.inference.engine import EngineOptions, TileEngine
+from geocyclegan.inference.levels import Output
+from geocyclegan.inference.memory import budget_of, fit
+from geocyclegan.inference.precision import Precision, choose_precision, lower
+from geocyclegan.inference.provenance import tags_of
+from geocyclegan.inference.resume import KeptPieces, recorded_cut
 from geocyclegan.inference.statistics import NormStats, resolve_mode
 from geocyclegan.inference.style import use_style
 from geocyclegan.inference.threads import BackgroundWriter
 from geocyclegan.models.generator import Generator
+from geocyclegan.models.moments import Moments
 from geocyclegan.progress import Progress
+from geocyclegan.raster import stack
 from geocyclegan.raster.bandfiles import paths_of
 from geocyclegan.raster.bands import bands_for
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.product import ProductSpec, ProductWriter
 from geocyclegan.raster.scene import Scene
-from geocyclegan.raster.stack import open_scene
-from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +44,7 @@ _CACHE_BYTES = 64 << 20
 # Resolutions that differ by more than this make features of another size than those learned.
 _GSD_TOLERANCE = 0.1
 # A run of fewer tiles is over too soon for keeping its tiles to pay.
-_KEPT_FROM_TILES = 16
+KEPT_FROM_TILES = 16
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,10 @@ class TranslateOptions:
         device: where to run.
         norm_stats: whose statistics to normalise with; "auto": as the model was trained.
         style: "seed:N" or a scene of the target domain, for models with styles; None: the mean.
-        engine: how to cut; its `statistics.mode` follows from `norm_stats`.
+        engine: how to cut; its `statistics.mode` follows from `norm_stats`. A tile or batch of None
+            is chosen from the memory.
+        precision: number format of the generator; "auto" chooses by device.
+        memory: bytes that tiles may take; None: a share of what is free.
     """
 
     direction: Direction = "a2b"
@@ -63,6 +71,21 @@ class TranslateOptions:
     norm_stats: NormStats = "auto"
     style: str | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
+    precision: Precision = "auto"
+    memory: int | None = None
+
+
+def load_generator(bundle: Bundle, options: TranslateOptions) -> Generator:
+    """Load the generator of a model, in the precision asked for, where it shall run.
+
+    Raises:
+        BundleError: the model cannot be loaded.
+        OptionError: the device cannot compute in that precision.
+    """
+    precision = choose_precision(options.precision, options.device)
+    generator = bundle.generator(options.direction, options.device)
+    lower(generator, precision)
+    return generator
 
 
 def translate_scene(scene_path: str, out: Path, bundle: Bundle, options: TranslateOptions) -> Path:
@@ -83,7 +106,7 @@ def translate_scene(scene_path: str, out: Path, bundle: Bundle, options: Transla
         BundleError: the model cannot be loaded.
     """
     refuse_output(scene_path, out, options.overwrite)
-    generator = bundle.generator(options.direction, options.device)
+    generator = load_generator(bundle, options)
     translate_scene_with(scene_path, out, bundle, generator, options)
     return out
 
@@ -97,18 +120,32 @@ def translate_scene_with(
         SceneError: the scene cannot be read, lacks the bands, or has no valid pixel.
         OutputError: the product cannot be written.
     """
+    with open_scene(scene_path, generator, bundle, options) as scene, output_lock(out):
+        write_product(scene, generator, bundle, out, options)
+
+
+@contextmanager
+def open_scene(
+    scene_path: str, generator: Generator, bundle: Bundle, options: TranslateOptions
+) -> Iterator[Scene]:
+    """Open a scene with the bands that a model wants, and check that it fits.
+
+    Raises:
+        SceneError: the scene cannot be read or lacks the bands.
+        OptionError: the bands or the style do not fit the model.
+    """
     source = bundle.source(options.direction)
     use_style(generator, bundle, options.direction, options.style, options.device)
-    with gdal_env(), open_scene(scene_path, options.bands, amplitude=source.amplitude) as scene:
+    amplitude = source.amplitude
+    with gdal_env(), stack.open_scene(scene_path, options.bands, amplitude=amplitude) as scene:
         bands = options.bands or _bands(bundle, options.direction, scene)
         cache = _cache_bytes(scene, generator, options)
     with (
         gdal_env(cache),
-        open_scene(scene_path, bands, amplitude=source.amplitude) as scene,
+        stack.open_scene(scene_path, bands, amplitude=amplitude) as scene,
     ):
         _check(scene, source)
-        with output_lock(out):
-            write_product(scene, generator, bundle, out, options)
+        yield scene
 
 
 def write_product(
@@ -120,22 +157,11 @@ def write_product(
         SceneError: the scene has no valid pixel, or cannot be read.
         OutputError: the product cannot be written.
     """
-    source, target = bundle.source(options.direction), bundle.target(options.direction)
-    engine = make_engine(generator, bundle, options)
-    height, width = scene.grid.shape
-    spec = ProductSpec(
-        grid=scene.grid,
-        domain=target,
-        tags=_tags(scene, bundle, options, engine.options.statistics.mode),
-        masked=scene.may_have_invalid,
-    )
-    tiles = engine.count(height, width)
-    kept = KeptPieces(
-        out, _job(scene, bundle, engine.options, options), active=tiles >= _KEPT_FROM_TILES
-    )
+    work = prepare(scene, generator, bundle, out, options)
+    kept = work.kept
     try:
-        with ProductWriter(out, spec) as product:
-            _translate_into(product, engine, AdaptedScene(scene, source), kept, scene)
+        with ProductWriter(out, work.spec) as product:
+            _translate_into(product, work.engine, work.adapted, kept, scene)
     except SceneError:
         # The next run would fail as well: nothing is left behind.
         kept.discard()
@@ -143,10 +169,72 @@ def write_product(
     kept.discard()
 
 
+@dataclass(frozen=True, eq=False)
+class SceneWork:
+    """A scene that is ready to be translated.
+
+    Attributes:
+        engine: what translates it.
+        adapted: its pixels, in the numbers of its domain.
+        spec: what the product will be.
+        kept: where finished pieces are kept.
+    """
+
+    engine: TileEngine
+    adapted: Adapted
+    spec: ProductSpec
+    kept: KeptPieces
+
+
+def prepare(
+    scene: Scene,
+    generator: Generator,
+    bundle: Bundle,
+    out: Path,
+    options: TranslateOptions,
+    trained: Sequence[Moments] | None = None,
+) -> SceneWork:
+    """Settle how an open scene is translated; nothing is read or written.
+
+    Args:
+        scene: opened by `open_scene`.
+        generator: of the bundle.
+        bundle: the model.
+        out: the product.
+        options: how.
+        trained: statistics of the scene, if they are known already.
+
+    Raises:
+        MemoryShortage: not even a small tile fits into memory.
+        OptionError: the model cannot do what was asked for.
+    """
+    source, target = bundle.source(options.direction), bundle.target(options.direction)
+    shape = scene.grid.shape
+    engine = _engine(generator, bundle, out, options, shape, trained)
+    job = _job(scene, bundle, engine.options, options)
+    recorded = recorded_cut(out, job)
+    if recorded is not None and options.engine.tile is None and options.engine.batch is None:
+        # What an interrupted run chose from the memory of then; its pieces are of those tiles.
+        tile, batch = recorded
+        options = replace(options, engine=replace(options.engine, tile=tile, batch=batch))
+        engine = _engine(generator, bundle, out, options, shape, trained)
+        job = _job(scene, bundle, engine.options, options)
+    spec = ProductSpec(
+        grid=scene.grid,
+        domain=target,
+        tags=tags_of(
+            scene, bundle, options.direction, engine.options.statistics.mode, options.style
+        ),
+        masked=scene.may_have_invalid,
+    )
+    kept = KeptPieces(out, job, active=engine.count(*shape) >= KEPT_FROM_TILES)
+    return SceneWork(engine, Adapted(scene, source), spec, kept)
+
+
 def _translate_into(
     product: ProductWriter,
     engine: TileEngine,
-    adapted: AdaptedScene,
+    adapted: Adapted,
     kept: KeptPieces,
     scene: Scene,
 ) -> None:
@@ -175,10 +263,22 @@ def _translate_into(
             writer.put(output)
             progress.update(output.tiles)
     if not product.valid_pixels:
-        raise SceneError(
-            f"{scene.path}: no valid pixel in it (all nodata, masked or not finite), so there"
-            " is nothing to translate"
-        )
+        raise nothing_valid(scene.path)
+
+
+def _precision(options: TranslateOptions) -> Precision:
+    # Settled already where scenes go to other machines, whose GPUs this one may lack.
+    if options.precision != "auto":
+        return options.precision
+    return choose_precision("auto", options.device)
+
+
+def nothing_valid(scene_path: str) -> SceneError:
+    """Return the error of a scene without a valid pixel."""
+    return SceneError(
+        f"{scene_path}: no valid pixel in it (all nodata, masked or not finite), so there is"
+        " nothing to translate"
+    )
 
 
 def _job(
@@ -191,6 +291,7 @@ def _job(
         "geocyclegan": __version__,
         "torch": str(torch.__version__),
         "device": options.device.type,
+        "precision": _precision(options),
         "model": bundle.weights_sha256,
         "direction": options.direction,
         "scene": [str(file.resolve()) if file.is_file() else str(file) for file in files],
@@ -198,17 +299,22 @@ def _job(
         "style": options.style,
         "shape": list(scene.grid.shape),
         "bands": [band.index for band in scene.bands],
-        "cut": asdict(cut),
+        # Neither memory nor disk changes a pixel.
+        "cut": asdict(cut)
+        | {"statistics": {"mode": cut.statistics.mode, "crops": cut.statistics.crops}},
     }
 
 
-def make_engine(generator: Generator, bundle: Bundle, options: TranslateOptions) -> TileEngine:
-    """Make the engine of a scene, in the statistics mode that the model asks for.
-
-    Raises:
-        OptionError: the model or the generator cannot do what `norm_stats` asks for.
-    """
-    cut, trained, mode = options.engine, None, options.norm_stats
+def _engine(
+    generator: Generator,
+    bundle: Bundle,
+    out: Path,
+    options: TranslateOptions,
+    shape: tuple[int, int],
+    trained: Sequence[Moments] | None,
+) -> TileEngine:
+    """The engine of a scene, in the statistics mode that the model asks for."""
+    cut, mode = options.engine, options.norm_stats
     if isinstance(generator, Generator):
         if options.style is not None and options.norm_stats == "frozen":
             raise OptionError(
@@ -223,43 +329,23 @@ def make_engine(generator: Generator, bundle: Bundle, options: TranslateOptions)
             model=str(bundle.folder),
         )
         log.info("statistics of the norm layers: %s", mode)
-        trained = bundle.statistics(options.direction) if mode == "frozen" else None
-    cut = replace(cut, statistics=replace(cut.statistics, mode=mode))
+        if mode == "frozen":
+            trained = bundle.statistics(options.direction)
+    statistics = replace(cut.statistics, mode=mode, folder=out.parent)
+    cut = replace(cut, statistics=statistics)
+    if getattr(generator, "halo", None) is not None:
+        found = fit(
+            generator,
+            options.device,
+            shape,
+            tile=cut.tile,
+            batch=cut.batch,
+            budget=budget_of(options.device, options.memory, asked=cut.tile is not None),
+        )
+        log.info("tiles of %d px, %d at a time", found.tile, found.batch)
+        cut = replace(cut, tile=found.tile, batch=found.batch)
     source, target = bundle.source(options.direction), bundle.target(options.direction)
     return TileEngine(generator, source, target, options.device, cut, trained)
-
-
-class AdaptedScene:
-    """A scene in the stored numbers of its domain: differing scale and offset tags are applied.
-
-    Args:
-        scene: the scene, open, with the bands of the domain.
-        domain: what its numbers shall be like.
-    """
-
-    def __init__(self, scene: Scene, domain: Domain) -> None:
-        self._scene = scene
-        self._factors = []
-        for band, wanted in zip(scene.bands, domain.bands, strict=True):
-            ours, theirs = (band.scale, band.offset), (wanted.scale, wanted.offset)
-            if ours != theirs and (1.0, 0.0) in (ours, theirs):
-                log.warning(
-                    "%s: scale and offset of %s are %g and %g, those of the training scenes %g and"
-                    " %g; the stored numbers are taken as they are",
-                    *(scene.path, band.label, *ours, *theirs),
-                )
-                theirs = ours
-            self._factors.append((ours[0] / theirs[0], (ours[1] - theirs[1]) / theirs[0]))
-
-    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Return pixels `(bands, height, width)` and the valid mask of a window inside."""
-        # GDAL's options hold for a thread, and this is the reader's.
-        with gdal_env():
-            pixels, valid = self._scene.read(window)
-        if all(factor == (1.0, 0.0) for factor in self._factors):
-            return pixels, valid
-        gains, offsets = np.array(self._factors, np.float64).T[:, :, None, None]
-        return pixels * gains + offsets, valid
 
 
 def refuse_output(scene_path: str, out: Path, overwrite: bool) -> None:
@@ -327,19 +413,3 @@ def _cache_bytes(scene: Scene, generator: Generator, options: TranslateOptions) 
     row_bytes = scene.grid.width * len(scene.all_bands) * np.dtype(scene.dtype).itemsize
     # A quarter more for the blocks of the product that wait to be written.
     return max(_CACHE_BYTES, min(rows, scene.grid.height) * row_bytes * 5 // 4)
-
-
-def _tags(scene: Scene, bundle: Bundle, options: TranslateOptions, mode: str) -> dict[str, str]:
-    styled = {} if options.style is None else {"GEOCYCLEGAN_STYLE": Path(options.style).name}
-    return {
-        "AREA_OR_POINT": "Area",
-        "SYNTHETIC": "YES",
-        "TIFFTAG_SOFTWARE": f"geocyclegan {__version__}",
-        "GEOCYCLEGAN_MODEL_SHA256": bundle.weights_sha256,
-        "GEOCYCLEGAN_METHOD": bundle.method,
-        "GEOCYCLEGAN_DIRECTION": options.direction,
-        "GEOCYCLEGAN_NORM_STATS": mode,
-        **styled,
-        "GEOCYCLEGAN_SOURCE": ", ".join(Path(path).name for path in scene.files[:20]),
-        "GEOCYCLEGAN_SOURCE_BANDS": ",".join(band.label for band in scene.bands),
-    }

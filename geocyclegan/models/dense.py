@@ -13,6 +13,7 @@ Image-to-Image Translation via Dense Normalization", ECCV 2024.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,10 +51,14 @@ class CellMap:
     Args:
         rows: centres of the rows of cells in pixels of the scene, ascending.
         cols: the same for columns.
+        pixels: of a cell, in pixels of the scene; see `CellStatistics.normalize`.
     """
 
-    def __init__(self, rows: Sequence[float], cols: Sequence[float]) -> None:
+    def __init__(
+        self, rows: Sequence[float], cols: Sequence[float], pixels: float = math.inf
+    ) -> None:
         self.rows, self.cols = tuple(rows), tuple(cols)
+        self.pixels = pixels
         self._counts: dict[int, list[float]] = {}
         self._blocks: dict[tuple[int, At, At], list[Block]] = {}
 
@@ -154,6 +159,11 @@ class CellStatistics:
     def normalize(self, x: Tensor, scale: int, at: At, eps: float) -> Tensor:
         """Normalise the features of one sample.
 
+        A pixel among n others is never more than √(n − 1) standard deviations from their mean, and
+        the cell that a pixel lies in has a quarter of the weight at least. What is beyond twice
+        that bound is rounding, which over flat ground would grow from layer to layer until it
+        overflows: the layer's statistics say that nothing varies there. It is cut off.
+
         Args:
             x: (channels, height, width), single precision or better.
             scale: side of one of its pixels in pixels of the scene.
@@ -175,7 +185,8 @@ class CellStatistics:
             mean = (means.to(x) @ weights[:4]).view(part.shape)
             scatter = (parts @ weights).view(part.shape)
             out[:, block.rows, block.cols] = (part - mean) * scatter.add_(eps).rsqrt_()
-        return out
+        bound = 2.0 * math.sqrt(self.cells.pixels) / scale
+        return out.clamp_(-bound, bound)
 
 
 @dataclass(frozen=True, eq=False)

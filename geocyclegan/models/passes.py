@@ -1,17 +1,18 @@
 """Passes over many patches that find the statistics of all of them together, layer by layer.
 
 A layer's statistics depend on those of all layers before it, so they are found in the order of the
-plan: measure every patch at a norm layer, merge, freeze the layer, go on. In lockstep all patches
-go through the network side by side, which takes one forward pass and the memory of all their
-activations; in a sweep each layer's turn starts over from the patches, which takes the memory of
-one. Patches that are normalised each for itself must never be merged: iterating that diverges.
+plan: measure every patch at a norm layer, merge, freeze the layer, go on. How far each patch has
+come can be held, in memory or on disk, and the next layer goes on from there: one forward pass in
+all. What is not held starts over from its patch. The first layers and the last are of full
+resolution and take most room, so what does not fit as a whole may be held from a later layer on.
+Patches that are normalised each for itself must never be merged: iterating that diverges.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,25 +23,175 @@ from geocyclegan.models.layers import Step, advance
 from geocyclegan.models.moments import Moments
 from geocyclegan.models.norm import Core, SceneNorm2d
 from geocyclegan.models.opaque import OpaqueGenerator
-from geocyclegan.models.opaque_passes import opaque_statistics
+from geocyclegan.models.opaque_passes import measure_at, opaque_statistics
 from geocyclegan.models.patch import Patch as Patch
 
-log = logging.getLogger(__name__)
 
+@dataclass(frozen=True, eq=False)
+class State:
+    """How far a patch has come.
 
-@dataclass
-class _Walk:
+    Attributes:
+        layer: the norm layer that it stands before; -1: at the beginning of the plan.
+        x: the running tensor.
+        stack: saved tensors.
+        valid: mask of the patch at full resolution; None: all are valid.
+        core: as in the patch.
+    """
+
+    layer: int
     x: Tensor
-    weights: dict[int, Tensor] | None
+    stack: tuple[Tensor, ...]
+    valid: Tensor | None
     core: Core | None
-    stack: list[Tensor] = field(default_factory=list)
 
-    def measure(self, norm: SceneNorm2d) -> Moments:
-        weight = None if self.weights is None else self.weights[norm.scale]
-        return norm.measure(self.x, weight, self.core)
 
-    def advance(self, step: Step) -> None:
-        self.x = advance(step, self.x, self.stack, self.weights)
+class Store(Protocol):
+    """Holds states by number."""
+
+    def put(self, index: int, state: State) -> None:
+        """Hold a state in place of the one of that number."""
+        ...
+
+    def get(self, index: int) -> State:
+        """Return the state of a number."""
+        ...
+
+    def __len__(self) -> int:
+        """How many are held."""
+        ...
+
+    def clear(self) -> None:
+        """Hold none any more."""
+        ...
+
+
+class MemoryStore:
+    """Holds states where their tensors are."""
+
+    def __init__(self) -> None:
+        self._states: dict[int, State] = {}
+
+    def put(self, index: int, state: State) -> None:
+        """Hold a state in place of the one of that number."""
+        self._states[index] = state
+
+    def get(self, index: int) -> State:
+        """Return the state of a number."""
+        return self._states[index]
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def clear(self) -> None:
+        """Hold none any more."""
+        self._states.clear()
+
+
+class LayerPass:
+    """Measures patches at one norm layer after the other.
+
+    Args:
+        generator: in eval mode; when a layer is measured, those before it must be frozen.
+        patches: gives the same patches each time it is called.
+        hold_from: norm layer from which on states are held; see `hold_from`.
+        store: holds them.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        patches: Callable[[], Iterable[Patch]],
+        hold_from: int,
+        store: Store,
+    ) -> None:
+        self._generator, self._patches = generator, patches
+        self._hold_from, self._store = hold_from, store
+        self._ends = [
+            index
+            for index, step in enumerate(generator.plan)
+            if isinstance(step.module, SceneNorm2d)
+        ]
+        self._whole = False
+
+    def measure(self, layer: int, done: Callable[[], None] = lambda: None) -> list[Moments]:
+        """Measure all patches at a norm layer; may be called again for the same layer.
+
+        Args:
+            layer: number of the norm layer, not below that of earlier calls.
+            done: called for each patch.
+
+        Returns:
+            The statistics of each patch as one sample, in their order.
+        """
+        generator = self._generator
+        norm = generator.norm_layers()[layer]
+        if isinstance(generator, OpaqueGenerator):
+            # Its activations cannot be taken out of it, so that each layer is reached anew.
+            parts: list[Moments] = []
+            for patch in self._patches():
+                parts.append(measure_at(generator, patch, norm))
+                done()
+            return parts
+        hold = self._hold_from <= layer < len(self._ends) - 1
+        found: list[Moments] = []
+        with torch.inference_mode():
+            for index, state in enumerate(self._states()):
+                weights = generator.weights(state.valid)
+                x, stack = state.x, list(state.stack)
+                for step in self._steps(state.layer, layer):
+                    x = advance(step, x, stack, weights)
+                weight = None if weights is None else weights[norm.scale]
+                found.append(norm.measure(x, weight, state.core))
+                if hold and state.layer < layer:
+                    state = State(layer, x, tuple(stack), state.valid, state.core)
+                    self._store.put(index, state)
+                done()
+        self._whole = self._whole or hold
+        return found
+
+    def _steps(self, reached: int, layer: int) -> Sequence[Step]:
+        return self._generator.plan[0 if reached < 0 else self._ends[reached] : self._ends[layer]]
+
+    def _states(self) -> Iterator[State]:
+        if self._whole:
+            yield from (self._store.get(index) for index in range(len(self._store)))
+            return
+        # What an earlier call that was broken off may have held is written over.
+        for patch in self._patches():
+            self._generator.check(patch.levels, patch.valid)
+            yield State(-1, patch.levels, (), patch.valid, patch.core)
+
+
+def layer_statistics(
+    generator: Generator,
+    patches: Callable[[], Iterable[Patch]],
+    store: Store,
+    *,
+    hold_from: int = 0,
+    done: Callable[[], None] = lambda: None,
+) -> list[Moments]:
+    """Find and freeze the statistics of all patches together.
+
+    Args:
+        generator: in eval mode; its norm layers are left frozen.
+        patches: gives the same patches each time it is called.
+        store: holds where each has come to.
+        hold_from: norm layer from which on it does; see the function `hold_from`.
+        done: called for each patch at each norm layer.
+
+    Returns:
+        The statistics of each norm layer, in order.
+
+    Raises:
+        ValueError: there is no patch, or one does not fit the generator.
+    """
+    walk = LayerPass(generator, patches, hold_from, store)
+    found: list[Moments] = []
+    for layer, norm in enumerate(generator.norm_layers()):
+        found.append(merged(walk.measure(layer, done)))
+        norm.freeze(found[-1])
+    return found
 
 
 def pooled_statistics(
@@ -51,13 +202,13 @@ def pooled_statistics(
     memory: int,
     done: Callable[[], None] = lambda: None,
 ) -> list[Moments]:
-    """Find and freeze the statistics of all patches together: in lockstep if memory allows.
+    """Find and freeze the statistics of all patches together, in the memory stated.
 
     Args:
         generator: in eval mode; its norm layers are left frozen.
         patches: gives the same patches each time it is called.
         pixels: of all patches together, context included.
-        memory: bytes that activations may take.
+        memory: bytes that states may take; less costs passes, and has the same result.
         done: called for each patch at each norm layer.
 
     Returns:
@@ -68,15 +219,8 @@ def pooled_statistics(
     """
     if isinstance(generator, OpaqueGenerator):
         return opaque_statistics(generator, patches, memory, done)
-    needed = pixels * activation_bytes(generator)
-    if needed <= memory:
-        return lockstep(generator, patches(), done)
-    log.info(
-        "statistics of all patches side by side would take %.2f GB, %.2f GB are allowed: %d sweeps"
-        " over them instead",
-        *(needed / 1e9, memory / 1e9, len(generator.norm_layers())),
-    )
-    return sweep(generator, patches, done)
+    first = hold_from(held_bytes(generator), pixels, memory)
+    return layer_statistics(generator, patches, MemoryStore(), hold_from=first, done=done)
 
 
 def lockstep(
@@ -84,11 +228,11 @@ def lockstep(
     patches: Iterable[Patch],
     done: Callable[[], None] = lambda: None,
 ) -> list[Moments]:
-    """Find and freeze the statistics of all patches together, in one forward pass.
+    """Find and freeze the statistics of all patches together, side by side in memory.
 
     Args:
         generator: in eval mode; its norm layers are left frozen.
-        patches: all of them are held in memory; see `activation_bytes`.
+        patches: all of them are held in memory; see `held_bytes`.
         done: called for each patch at each norm layer, `len(norm_layers())` times the patches.
 
     Returns:
@@ -97,96 +241,57 @@ def lockstep(
     Raises:
         ValueError: there is no patch, or one does not fit the generator.
     """
-    walks = []
-    with torch.inference_mode():
-        for patch in patches:
-            generator.check(patch.levels, patch.valid)
-            walks.append(_Walk(patch.levels, generator.weights(patch.valid), patch.core))
-        found: list[Moments] = []
-        for step in _measured_part(generator):
-            if isinstance(step.module, SceneNorm2d):
-                found.append(_merged(walk.measure(step.module) for walk in walks))
-                step.module.freeze(found[-1])
-            for walk in walks:
-                walk.advance(step)
-                if isinstance(step.module, SceneNorm2d):
-                    done()
-    return found
+    return layer_statistics(generator, lambda: patches, MemoryStore(), done=done)
 
 
-def sweep(
-    generator: Generator,
-    patches: Callable[[], Iterable[Patch]],
-    done: Callable[[], None] = lambda: None,
-) -> list[Moments]:
-    """Find and freeze the same as `lockstep`, in the memory of one patch.
-
-    Args:
-        generator: in eval mode; its norm layers are left frozen.
-        patches: gives the same patches each time it is called.
-        done: called for each patch at each norm layer.
-
-    Returns:
-        The statistics of each norm layer, in order.
+def merged(parts: Sequence[Moments]) -> Moments:
+    """Statistics of several patches together, in the order given.
 
     Raises:
-        ValueError: there is no patch, or one does not fit the generator.
+        ValueError: there is none.
     """
-    plan = _measured_part(generator)
-    found: list[Moments] = []
-    with torch.inference_mode():
-        for end, step in enumerate(plan):
-            norm = step.module
-            if not isinstance(norm, SceneNorm2d):
-                continue
-            parts = []
-            for patch in patches():
-                generator.check(patch.levels, patch.valid)
-                walk = _Walk(patch.levels, generator.weights(patch.valid), patch.core)
-                for earlier in plan[:end]:
-                    walk.advance(earlier)
-                parts.append(walk.measure(norm))
-                done()
-            found.append(_merged(parts))
-            norm.freeze(found[-1])
-    return found
+    if not parts:
+        raise ValueError("no patch to measure")
+    return Moments.cat(parts).pooled()
 
 
-def activation_bytes(generator: Generator, itemsize: int = 4) -> float:
-    """Bytes per input pixel that a patch holds at the widest place of `lockstep`."""
+def held_bytes(generator: Generator, itemsize: int = 4) -> list[float]:
+    """Bytes per input pixel that a state takes before each norm layer, its mask included."""
     channels, scale = generator.in_channels, 1
     stack: list[float] = []
-    held = peak = float(channels)
-    for step in _measured_part(generator):
+    found: list[float] = []
+    for step in generator.plan:
         module = step.module
-        if step.kind == "save":
-            stack.append(held)
+        if isinstance(module, SceneNorm2d):
+            found.append(itemsize * (channels / scale**2 + sum(stack)) + 1.0)
+        elif step.kind == "save":
+            stack.append(channels / scale**2)
         elif step.kind == "add":
             stack.pop()
         elif step.kind == "concat":
-            channels += round(stack.pop() * scale * scale)
+            channels += round(stack.pop() * scale**2)
         elif module is not None:
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 channels = module.out_channels
             coarser, finer = receptive.rescaling(module)
             scale = scale * coarser // finer
-        held = channels / (scale * scale)
-        peak = max(peak, held + sum(stack))
-    # The masks at each scale come on top.
-    return itemsize * (peak + 1.5)
+    return found
 
 
-def _measured_part(generator: Generator) -> tuple[Step, ...]:
-    """The plan up to its last norm layer."""
-    last = max(
-        (i for i, step in enumerate(generator.plan) if isinstance(step.module, SceneNorm2d)),
-        default=-1,
-    )
-    return generator.plan[: last + 1]
+def hold_from(held: Sequence[float], pixels: int, budget: float) -> int:
+    """Choose the norm layer from which on states are held.
 
+    Args:
+        held: bytes per pixel before each layer; see `held_bytes`.
+        pixels: of all patches together, context included.
+        budget: bytes that they may take.
 
-def _merged(parts: Iterable[Moments]) -> Moments:
-    found = list(parts)
-    if not found:
-        raise ValueError("no patch to measure")
-    return Moments.cat(found).pooled()
+    Returns:
+        The first layer from which on they fit; the last layer, at which none is held, if they
+        never do.
+    """
+    last = len(held) - 1
+    for layer in range(last):
+        if max(held[layer:last]) * pixels <= budget:
+            return layer
+    return max(last, 0)

@@ -95,7 +95,14 @@ class AxisPlan:
 
 
 def halo_axis(
-    length: int, core: int, halo: int, stride: int, min_size: int, shift: int = 0
+    length: int,
+    core: int,
+    halo: int,
+    stride: int,
+    min_size: int,
+    shift: int = 0,
+    span: tuple[int, int] | None = None,
+    within: tuple[int, int] | None = None,
 ) -> AxisPlan:
     """Cut an axis into cores of `core` px, each read with a halo.
 
@@ -110,13 +117,18 @@ def halo_axis(
         stride: the generator's total stride.
         min_size: smallest side that the generator accepts.
         shift: px in the first core if not `core`, a multiple of `stride`.
+        span: the part of the axis to cut, from a multiple of `stride`; None: all of it.
+        within: where windows may be read, between multiples of `stride`; None: all of the axis.
     """
-    padded = round_up(max(length, min_size), stride)
-    size = min(max(core + 2 * halo, round_up(min_size, stride)), padded)
+    low, high = within or (0, round_up(max(length, min_size), stride))
+    size = min(max(core + 2 * halo, round_up(min_size, stride)), high - low)
     reads, cores = [], []
-    begins = [0, *range(shift, length, core)] if 0 < shift < length else range(0, length, core)
-    for start, stop in pairwise([*begins, length]):
-        reads.append((min(max(start - halo, 0), padded - size), size))
+    first, end = (0, length) if span is None else span
+    begins = [*range(first + shift, end, core)]
+    if shift and begins[:1] != [first]:
+        begins.insert(0, first)
+    for start, stop in pairwise([*begins, end]):
+        reads.append((min(max(start - halo, low), high - size), size))
         cores.append((start, stop - start))
     return AxisPlan(tuple(reads), tuple(cores))
 
@@ -172,6 +184,41 @@ def tile_plan(
         halo_axis(height, core, halo, stride, min_size, shift),
         halo_axis(width, core, halo, stride, min_size, shift),
     )
+
+
+def split_tile(
+    tile: Tile,
+    height: int,
+    width: int,
+    *,
+    core: int,
+    halo: int,
+    stride: int,
+    min_size: int = 1,
+) -> list[Tile]:
+    """Cut a tile into smaller ones: their cores partition its core, and they read inside its read.
+
+    Args:
+        tile: of a plan for the same scene, halo, stride and smallest size.
+        height: rows of the scene.
+        width: columns of the scene.
+        core: px per side of the smaller cores, a multiple of `stride`.
+        halo: as in the plan.
+        stride: as in the plan.
+        min_size: as in the plan.
+    """
+    inner, outer = tile.core, tile.read
+    rows = halo_axis(
+        *(height, core, halo, stride, min_size),
+        span=(inner.row, inner.row_stop),
+        within=(outer.row, outer.row_stop),
+    )
+    cols = halo_axis(
+        *(width, core, halo, stride, min_size),
+        span=(inner.col, inner.col_stop),
+        within=(outer.col, outer.col_stop),
+    )
+    return list(TilePlan(height, width, rows, cols))
 
 
 @dataclass(frozen=True)

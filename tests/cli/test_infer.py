@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from geocyclegan.bundle import save_bundle
 from geocyclegan.cli.main import cli
+from geocyclegan.files import sha256
 from geocyclegan.models.registry import build_generator
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
@@ -133,6 +135,39 @@ def test_tiles_do_not_show_by_default(work: Path, make_raster: MakeRaster) -> No
     assert abs(naive - product("--norm-stats", "tile")).max() >= 1
 
 
+def test_memory_changes_the_tiles_and_not_the_product(
+    work: Path, make_raster: MakeRaster, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = np.random.default_rng(0).integers(1, 250, (2, 300, 330)).astype(np.uint8)
+    make_raster("large.tif", pixels, names=("VV", "VH"))
+
+    def product(*args: str) -> Any:
+        caplog.clear()
+        result = CliRunner().invoke(
+            cli, ["-v", "infer", "large.tif", "--overwrite", "--device", "cpu", *args]
+        )
+        assert result.exit_code == 0, result.output
+        return rasterio.open(work / "translated.tif").read().astype(int)
+
+    whole = product("--memory", "4GB", "--batch", "auto")
+    assert "tiles of 332 px" in caplog.text
+    tiled = product("--memory", "4M")
+    assert "tiles of 128 px" in caplog.text
+    assert abs(whole - tiled).max() <= 1
+    asked = product("--memory", "4M", "--tile", "4000", "--batch", "1")
+    assert "tiles of 4000 px do not fit" in caplog.text
+    assert abs(whole - asked).max() <= 1
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processor cores")
+def test_two_devices_are_two_processes(work: Path) -> None:
+    result = infer("*.tif", "--out", "products", "--device", "cpu", "--devices", "2")
+    assert result.exit_code == 0, result.output
+    assert len(result.output.splitlines()) == 2
+    assert infer("one.tif", "--out", "alone.tif", "--device", "cpu").exit_code == 0
+    assert sha256(work / "products" / "one_a2b.tif") == sha256(work / "alone.tif")
+
+
 def test_quiet_says_nothing(work: Path) -> None:
     result = CliRunner().invoke(cli, ["-q", "infer", "one.tif"])
     assert result.exit_code == 0
@@ -156,6 +191,11 @@ def test_quiet_says_nothing(work: Path) -> None:
         (["one.tif", "--norm-stats", "frozen"], 2, "records no statistics of its training set"),
         (["one.tif", "--norm-stats", "none"], 2, "--norm-stats"),
         (["one.tif", "--stats-memory", "lots"], 2, "an amount of memory such as 512M"),
+        (["one.tif", "--tile", "some"], 2, "expected a number of at least 1, or auto"),
+        (["one.tif", "--memory", "10KB"], 1, "may be used; free some memory"),
+        (["one.tif", "--precision", "fp16"], 2, "it is for GPUs"),
+        (["one.tif", "--devices", "0"], 2, "--devices 0"),
+        (["one.tif", "--cluster", "head:8786"], 2, "the address of a Dask scheduler"),
     ],
 )
 def test_mistakes_end_in_one_line(work: Path, args: list[str], code: int, message: str) -> None:

@@ -164,6 +164,17 @@ def test_lockstep_and_sweeps_agree(mode: NormStats) -> None:
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", [*SEAMLESS, "tile"])
+def test_flat_ground_does_not_overflow(mode: NormStats) -> None:
+    """As rounding would, if each of many layers divided it by a deviation of nothing."""
+    torch.manual_seed(0)
+    generator = ResNetGenerator(2, 3, width=32, blocks=9).eval().requires_grad_(False)
+    scene = ArrayScene(100, 110, holes=False)
+    scene.pixels[:] = 300
+    levels, _ = translate(generator, scene, mode, tile=64)
+    assert np.isfinite(levels).all()
+
+
 @pytest.mark.parametrize("mode", ["sample", "exact", "dense"])
 def test_a_scene_of_one_crop_is_translated_as_in_training(mode: NormStats) -> None:
     """All regimes meet where the scene is a single crop."""

@@ -9,9 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from geocyclegan.models import DenseNetGenerator, Generator, ResNetGenerator, UNetGenerator
-from geocyclegan.models.layers import advance
 from geocyclegan.models.moments import Moments
-from geocyclegan.models.passes import Patch, activation_bytes, lockstep, sweep
+from geocyclegan.models.passes import (
+    LayerPass,
+    MemoryStore,
+    Patch,
+    State,
+    held_bytes,
+    hold_from,
+    layer_statistics,
+    lockstep,
+    merged,
+)
 
 
 def network(norm: str = "instance", width: int = 4) -> Generator:
@@ -64,13 +73,16 @@ def test_tiles_give_the_statistics_and_the_output_of_the_whole(
     patches = quarters(x, mask, generator.halo)
     found = lockstep(generator, patches)
     torch.testing.assert_close(generator(x, mask), expected, atol=1e-4, rtol=0)
-    generator.thaw()
-    again = sweep(generator, lambda: patches)
-    assert len(found) == len(again) == len(generator.norm_layers())
-    for one, two in zip(found, again, strict=True):
-        torch.testing.assert_close(one.count, two.count)
-        torch.testing.assert_close(one.mean, two.mean)
-        torch.testing.assert_close(one.m2, two.m2)
+    layers = len(generator.norm_layers())
+    for first in (1, 4, layers - 1):
+        generator.thaw()
+        store = MemoryStore()
+        again = layer_statistics(generator, lambda: patches, store, hold_from=first)
+        assert len(store) == (len(patches) if first < layers - 1 else 0)
+        assert len(found) == len(again) == layers
+        for one, two in zip(found, again, strict=True):
+            torch.testing.assert_close(one.mean, two.mean, rtol=0, atol=0)
+            torch.testing.assert_close(one.m2, two.m2, rtol=0, atol=0)
     generator.thaw()
     torch.testing.assert_close(generator(x, mask), expected)
 
@@ -182,17 +194,48 @@ def test_frozen_statistics_stay_exact_in_half_precision(dtype: torch.dtype) -> N
         lambda: DenseNetGenerator(2, 3, width=4, blocks=2, layers=3),
     ],
 )
-def test_activation_bytes_are_those_of_a_walk(make: Callable[[], Generator]) -> None:
-    generator = make()
-    x = torch.zeros(1, 2, 64, 64)
-    norms = set(map(id, generator.norm_layers()))
-    last = max(i for i, step in enumerate(generator.plan) if id(step.module) in norms)
-    stack: list[Tensor] = []
-    peak = 0
-    y = x
-    for step in generator.plan[: last + 1]:
-        y = advance(step, y, stack, None)
-        held = {t.data_ptr(): t.numel() for t in [y, *stack]}
-        peak = max(peak, sum(held.values()))
-    estimate = activation_bytes(generator) * 64 * 64 / 4
-    assert peak <= estimate <= 1.6 * peak + 2 * 64 * 64
+def test_held_bytes_are_those_of_a_walk(make: Callable[[], Generator]) -> None:
+    generator = make().eval()
+    patch = Patch(torch.rand(1, 2, 64, 64), torch.ones(1, 1, 64, 64, dtype=torch.bool))
+    sizes: list[int] = []
+
+    class Counting(MemoryStore):
+        def put(self, index: int, state: State) -> None:
+            super().put(index, state)
+            tensors = [state.x, *state.stack, state.valid]
+            sizes.append(sum(t.numel() * t.itemsize for t in tensors if t is not None))
+
+    layer_statistics(generator, lambda: [patch], Counting())
+    assert [bytes / 64**2 for bytes in sizes] == held_bytes(generator)[:-1]
+
+
+def test_states_are_held_from_where_they_fit() -> None:
+    held = [256.0, 128.0, 64.0, 128.0, 129.0, 256.0]
+    assert hold_from(held, 10, 2560) == 0
+    assert hold_from(held, 10, 2559) == 1
+    assert hold_from(held, 10, 1290) == 1
+    assert hold_from(held, 10, 1289) == 5
+    assert hold_from([4.0], 10, 0) == 0
+
+
+def test_a_pass_that_was_broken_off_goes_on() -> None:
+    """As a worker does that is asked again for a layer."""
+    generator = network()
+    patches = [Patch(torch.rand(1, 2, 32, 32)) for _ in range(3)]
+    expected = lockstep(generator, patches)
+    generator.thaw()
+    walk = LayerPass(generator, lambda: patches, 1, MemoryStore())
+    for layer, norm in enumerate(generator.norm_layers()):
+        calls = 0
+
+        def fail() -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise KeyError("broken off")
+
+        with pytest.raises(KeyError):
+            walk.measure(layer, fail)
+        found = merged(walk.measure(layer))
+        torch.testing.assert_close(found.m2, expected[layer].m2, rtol=0, atol=0)
+        norm.freeze(found)
