@@ -15,13 +15,14 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from geocyclegan import __version__
+from geocyclegan.catalogue import Direction
 from geocyclegan.errors import BundleError, NotFoundError, OptionError, OutputError
 from geocyclegan.files import fsync_folder, make_folder, sha256, write_json
 from geocyclegan.models.generator import Generator
@@ -29,7 +30,8 @@ from geocyclegan.models.moments import Moments
 from geocyclegan.models.registry import build_generator
 from geocyclegan.raster.domain import Domain
 
-Direction = Literal["a2b", "b2a"]
+__all__ = ["Bundle", "Direction", "GeneratorSpec", "load_bundle", "newest_bundle", "save_bundle"]
+
 DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
 
 _FORMAT = "geocyclegan-bundle"

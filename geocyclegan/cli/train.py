@@ -4,39 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 from click.core import ParameterSource
 
+from geocyclegan.catalogue import METHODS
 from geocyclegan.cli.options import Settings, overwrite_option
-from geocyclegan.training.config import CANONICAL_EPOCHS, TrainConfig
+from geocyclegan.training.config import TrainConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DEFAULT = TrainConfig()
+_HINTS = get_type_hints(TrainConfig)
 
 
 def _option(
     name: str, help: str, kind: Any = None, default: str | None = None
 ) -> Callable[[Command], Command]:
     """Make the option of a field of `TrainConfig`, which is where its default comes from."""
-    value = getattr(_DEFAULT, name.lstrip("-").replace("-", "_"))
-    shown = f"  [default: {default}]" if default else ""
+    field = name.partition("/")[0].lstrip("-").replace("-", "_")
+    value = getattr(_DEFAULT, field)
+    shown = default or (_defaults_of(field) if value is None else None)
+    types = [each for each in get_args(_HINTS[field]) or (_HINTS[field],) if each is not NoneType]
     return click.option(
         name,
-        type=kind or type(value),
+        type=kind or types[0],
         default=value,
         show_default=value is not None,
-        help=help + shown,
+        help=help + (f"  [default: {shown}]" if shown else ""),
     )
+
+
+def _defaults_of(field: str) -> str:
+    """Say the defaults of the methods that take an option: one where all agree."""
+    values = {name: m.options[field] for name, m in METHODS.items() if field in m.options}
+    return _by_method({name: str(value) for name, value in values.items()})
+
+
+def _by_method(values: dict[str, str]) -> str:
+    """Put what all methods have in common once, and what differs by name."""
+    if len(set(values.values())) == 1 and len(values) == len(METHODS):
+        return next(iter(values.values()))
+    names: dict[str, list[str]] = {}
+    for name, value in values.items():
+        names.setdefault(value, []).append(name)
+    return "; ".join(f"{', '.join(names[value])}: {value}" for value in names)
 
 
 @click.command(name="train", short_help="Train a translation model on chips.")
 @click.argument("chips", metavar="[CHIPS]", type=click.Path(path_type=Path), default=_DEFAULT.chips)
 @_option("--out", "Folder of runs.", click.Path(path_type=Path))
 @_option("--name", "Name of the run.", str, "the method and the next free number")
-@_option("--method", "What to train: cyclegan.")
+@_option(
+    "--method",
+    "What to train: " + "; ".join(f"{m.name} ({m.summary})" for m in METHODS.values()) + ".",
+)
 @_option("--generator", "Generators: resnet9, resnet6 (smaller), unet256 or unet128.")
 @_option("--width", "Channels of the generators' first layer.")
 @_option("--d-width", "Channels of the discriminators' first layer.", int, "as --width")
@@ -51,7 +75,7 @@ def _option(
     "--epochs",
     "Epochs in total, each as many samples as the larger domain has chips.",
     int,
-    str(CANONICAL_EPOCHS),
+    _by_method({m.name: str(m.epochs) for m in METHODS.values()}),
 )
 @_option("--batch", "Images of each domain per step.")
 @_option("--crop", "Side of the random crops in pixels.", int, "256, or what the chips allow")

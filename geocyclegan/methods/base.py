@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from geocyclegan.catalogue import Direction
 from geocyclegan.errors import OptionError
 
-Direction = Literal["a2b", "b2a"]
+__all__ = ["Batch", "Direction", "Method", "Shown", "Side", "ends", "zero_invalid"]
+
+Side = Literal["a", "b"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,10 @@ class Batch:
     valid_a: Tensor | None = None
     valid_b: Tensor | None = None
 
+    def side(self, domain: Side) -> tuple[Tensor, Tensor | None]:
+        """Return images and mask of one domain."""
+        return (self.a, self.valid_a) if domain == "a" else (self.b, self.valid_b)
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
 
@@ -45,6 +52,23 @@ class Batch:
             move(self.valid_a),
             move(self.valid_b),
         )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Images for a panel.
+
+    Attributes:
+        domain: whose radiometry they have, "a" or "b".
+        images: (samples, bands, height, width) in [−1, 1]; the first sample is drawn.
+        caption: a few words.
+        valid: mask (samples, 1, height, width); None: all are valid.
+    """
+
+    domain: Side
+    images: Tensor
+    caption: str
+    valid: Tensor | None = None
 
 
 class Method(nn.Module, ABC):
@@ -107,6 +131,26 @@ class Method(nn.Module, ABC):
         with self.evaluating():
             return zero_invalid(generators[direction](x, valid), valid)
 
+    def show(self, batch: Batch) -> list[list[Shown]]:
+        """Return rows of images that let an eye judge the networks.
+
+        A row for each direction: an image, its translation and, where the method has the other
+        direction too, that translated back.
+        """
+        rows: list[list[Shown]] = []
+        directions = self.generators()
+        for direction in directions:
+            home, away, back = ends(direction)
+            image, valid = batch.side(home)
+            there = self.translate(image, valid, direction)
+            way = f"{home.upper()} to {away.upper()}"
+            row = [Shown(home, image, home.upper(), valid), Shown(away, there, way, valid)]
+            if back in directions:
+                again = self.translate(there, valid, back)
+                row.append(Shown(home, again, f"{way} to {home.upper()}", valid))
+            rows.append(row)
+        return rows
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Evaluation mode without gradients inside the block; the former mode after it."""
@@ -133,3 +177,8 @@ class Method(nn.Module, ABC):
 def zero_invalid(images: Tensor, valid: Tensor | None) -> Tensor:
     """Images with 0 where not valid, as batches have it."""
     return images if valid is None else images * valid.to(images.dtype)
+
+
+def ends(direction: Direction) -> tuple[Side, Side, Direction]:
+    """Return the source and the target of a direction, and the direction that leads back."""
+    return ("a", "b", "b2a") if direction == "a2b" else ("b", "a", "a2b")

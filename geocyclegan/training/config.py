@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, Self, get_args, get_type_hints
+from typing import Any, Self, TypeVar, get_args, get_type_hints
 
+from geocyclegan.catalogue import method_fields, method_info
 from geocyclegan.errors import NotFoundError, OptionError
 from geocyclegan.files import write_text
 
-CANONICAL_EPOCHS = 200
-"""How long the paper trains, and so do we unless told otherwise."""
+T = TypeVar("T")
 
 MAY_CHANGE = frozenset(
     {
@@ -28,6 +28,10 @@ MAY_CHANGE = frozenset(
 class TrainConfig:
     """All options of a run; the defaults are the canonical CycleGAN.
 
+    The options that some methods take and others do not are None for the method's own default (see
+    `catalogue`); `with_defaults` fills them in, and they stay None where the method has no use for
+    them.
+
     Attributes:
         chips: the chip folder.
         out: the folder of runs.
@@ -40,7 +44,8 @@ class TrainConfig:
             several crops of one scene. Discriminators normalise each crop by itself.
         scene_crops: crops of one scene in a step of norm "scene"; None: 4.
         steps: how many steps in total; None: by `epochs`.
-        epochs: how many epochs in total, each max(|A|, |B|) samples; None: by `steps`, or 200.
+        epochs: how many epochs in total, each max(|A|, |B|) samples; None: by `steps`, or as many
+            as the method's paper has.
         batch: images of each domain per step.
         crop: side of the crops in pixels; None: 256 or what the chips and the generator allow.
         gan_loss: "lsgan" or "vanilla".
@@ -66,22 +71,22 @@ class TrainConfig:
     out: Path = Path("runs")
     name: str | None = None
     method: str = "cyclegan"
-    generator: str = "resnet9"
+    generator: str | None = None
     width: int = 64
     d_width: int | None = None
     norm: str = "instance"
     scene_crops: int | None = None
     steps: int | None = None
     epochs: int | None = None
-    batch: int = 1
+    batch: int | None = None
     crop: int | None = None
-    gan_loss: str = "lsgan"
-    lr: float = 2e-4
-    lambda_a: float = 10.0
-    lambda_b: float = 10.0
-    identity: float = 0.5
-    pool: int = 50
-    decay: float = 0.5
+    gan_loss: str | None = None
+    lr: float | None = None
+    lambda_a: float | None = None
+    lambda_b: float | None = None
+    identity: float | None = None
+    pool: int | None = None
+    decay: float | None = None
     flip: bool = True
     seed: int = 0
     device: str = "auto"
@@ -99,27 +104,39 @@ class TrainConfig:
             least = 0 if name in ("panel_every", "val_every") else 1
             if value is not None and value < least:
                 raise OptionError(f"{option(name)} {value}: expected {least} or more")
-        for name in ("lambda_a", "lambda_b", "identity", "pool"):
+        for name in _WEIGHTS:
             value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
+            if value is not None and not (value >= 0 and math.isfinite(value)):
                 raise OptionError(f"{option(name)} {value}: expected 0 or more")
-        if not (self.lr > 0 and math.isfinite(self.lr)):
+        if self.lr is not None and not (self.lr > 0 and math.isfinite(self.lr)):
             raise OptionError(f"--lr {self.lr}: expected more than 0")
-        if not 0 <= self.decay <= 1:
+        if self.decay is not None and not 0 <= self.decay <= 1:
             raise OptionError(f"--decay {self.decay}: expected a share from 0 to 1")
         if not 0 <= self.seed < 2**63:
             raise OptionError(f"--seed {self.seed}: expected 0 or more, below 2^63")
         for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
+            if getattr(self, name) not in (*known, None):
                 raise OptionError(
                     f"{option(name)} {getattr(self, name)}: choose one of: {', '.join(known)}"
                 )
+        self._check_method()
         self._check_norm()
+
+    def _check_method(self) -> None:
+        info = method_info(self.method)
+        for name in method_fields():
+            value = getattr(self, name)
+            if value is not None and name not in info.options:
+                taken = ", ".join(option(each) for each in info.options)
+                raise OptionError(
+                    f"{option(name)} {value}: --method {self.method} does not take it; beside the"
+                    f" options of all methods it takes: {taken}"
+                )
 
     def _check_norm(self) -> None:
         if self.norm != "scene" and self.scene_crops is not None:
             raise OptionError(f"--scene-crops {self.scene_crops}: it goes with --norm scene")
-        if self.norm == "scene" and self.batch != 1:
+        if self.norm == "scene" and self.batch not in (None, 1):
             raise OptionError(
                 f"--batch {self.batch}: with --norm scene, a step sees --scene-crops crops of one"
                 " scene of each domain; leave --batch out"
@@ -158,24 +175,46 @@ class TrainConfig:
     def updated(self, given: Mapping[str, Any]) -> Self:
         """Return the same with other options; of `steps` and `epochs` the given one stays.
 
+        Another method starts from its own defaults, not from the numbers of the former one.
+
         Args:
             given: options by the names of the fields.
         """
         changes = dict(given)
+        if changes.get("method", self.method) != self.method:
+            changes = dict.fromkeys(method_fields()) | changes
         if changes.get("steps") is not None:
             changes.setdefault("epochs", None)
         elif changes.get("epochs") is not None:
             changes.setdefault("steps", None)
         return replace(self, **changes)
 
+    def with_defaults(self) -> Self:
+        """Return the same with the method's own defaults for what it takes and was not given."""
+        defaults = method_info(self.method).options
+        missing = {k: v for k, v in defaults.items() if getattr(self, k) is None}
+        return replace(self, **missing)
+
 
 _COUNTS = ("width", "d_width", "steps", "epochs", "batch", "crop", "scene_crops")
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
+_WEIGHTS = ("lambda_a", "lambda_b", "identity", "pool")
 _CHOICES = {
     "norm": ("instance", "scene"),
     "gan_loss": ("lsgan", "vanilla"),
     "device": ("auto", "cpu", "cuda"),
 }
+
+
+def resolved(value: T | None) -> T:
+    """Return an option that `resolve` has filled in.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if value is None:
+        raise ValueError("an option of a configuration that was not resolved")
+    return value
 
 
 def option(field: str) -> str:

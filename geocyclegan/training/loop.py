@@ -30,7 +30,7 @@ from geocyclegan.training.checkpoint import (
     load_latest,
     save_checkpoint,
 )
-from geocyclegan.training.config import TrainConfig
+from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Batches, Budget, Chips, LevelReader, prefetched
 from geocyclegan.training.report import Reporter
 from geocyclegan.training.resolve import (
@@ -221,7 +221,9 @@ class _Trainer:
         save_bundle(
             self._run.model,
             method=config.method,
-            generators={k: (config.generator, net) for k, net in state.generators.items()},
+            generators={
+                k: (resolved(config.generator), net) for k, net in state.generators.items()
+            },
             domains={"a": chips.train_a.domain, "b": chips.train_b.domain},
             tile=self._crop,
             normalization=regime(config),

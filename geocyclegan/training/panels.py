@@ -1,4 +1,4 @@
-"""Panels: images, their translations, and these translated back, side by side."""
+"""Panels: images and what a method makes of them, side by side."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from geocyclegan.methods.base import Direction, Method
+from geocyclegan.methods.base import Method
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.picture import captioned_row, picture
 from geocyclegan.training.validate import FixedCrops
@@ -21,7 +21,7 @@ Image = npt.NDArray[np.uint8]
 def draw_panel(
     method: Method, crops: FixedCrops, domains: tuple[Domain, Domain], device: torch.device
 ) -> Image:
-    """Draw A, A→B, A→B→A and B, B→A, B→A→B for a few fixed crops.
+    """Draw what a method shows of a few fixed crops.
 
     Args:
         method: the networks.
@@ -30,36 +30,24 @@ def draw_panel(
         device: where the networks are.
 
     Returns:
-        `(height, width, 3)`, one row per image.
+        `(height, width, 3)`, one row below the other.
 
     Raises:
         ChipsError: a chip cannot be read.
     """
     rows: list[Image] = []
     for index in crops.spread(PAIRS):
-        batch = crops.load(index).to(device)
-        rows.append(_row(method, batch.a, batch.valid_a, ("a2b", "b2a"), domains))
-        rows.append(_row(method, batch.b, batch.valid_b, ("b2a", "a2b"), domains[::-1]))
-    return np.concatenate(rows)
-
-
-def _row(
-    method: Method,
-    image: Tensor,
-    valid: Tensor | None,
-    directions: tuple[Direction, Direction],
-    domains: tuple[Domain, ...],
-) -> Image:
-    there = method.translate(image, valid, directions[0])
-    back = method.translate(there, valid, directions[1])
-    here, other = directions[0][0].upper(), directions[0][-1].upper()
-    captions = (here, f"{here} to {other}", f"{here} to {other} to {here}")
-    home, away = domains
-    pictures = [
-        _picture(domain, levels, valid)
-        for domain, levels in ((home, image), (away, there), (home, back))
+        for row in method.show(crops.load(index).to(device)):
+            pictures = [
+                _picture(domains["ab".index(each.domain)], each.images, each.valid) for each in row
+            ]
+            rows.append(captioned_row(pictures, [shown.caption for shown in row]))
+    # Rows of a method that translates one way only may be shorter than others.
+    widest = max(row.shape[1] for row in rows)
+    wide = [
+        np.pad(r, ((0, 0), (0, widest - r.shape[1]), (0, 0)), constant_values=255) for r in rows
     ]
-    return captioned_row(pictures, captions)
+    return np.concatenate(wide)
 
 
 def _picture(domain: Domain, levels: Tensor, valid: Tensor | None) -> Image:

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from geocyclegan.catalogue import method_info
 from geocyclegan.errors import GeoCycleGANError, OptionError
 from geocyclegan.methods import Method, NetworkSpec, build_method
 from geocyclegan.models import Generator, build_discriminator, build_generator, generators
 from geocyclegan.raster.domain import shared_bands
-from geocyclegan.training.config import CANONICAL_EPOCHS, MAY_CHANGE, TrainConfig, option
+from geocyclegan.training.config import MAY_CHANGE, TrainConfig, option, resolved
 from geocyclegan.training.data import Chips
 from geocyclegan.training.sampler import ChipSampler, Sampler, SceneSampler
 
@@ -20,22 +21,28 @@ log = logging.getLogger(__name__)
 
 _CANONICAL_CROP = 256
 _SCENE_CROPS = 4
+# What a method calls an option where its name alone would not say enough; the others keep theirs.
+_ARGUMENTS = {"pool": "pool_size"}
+# Options of methods that are not arguments of theirs: networks, batches and schedule.
+_ELSEWHERE = frozenset({"generator", "batch", "decay"})
 
 
 def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
     """Fill in what the options leave open, and refuse what cannot be trained.
 
     Returns:
-        A configuration without `epochs`, whose `steps`, `crop` and `d_width` are numbers.
+        A configuration without `epochs`, whose `steps`, `crop` and `d_width` are numbers, with the
+        method's own defaults filled in.
 
     Raises:
         OptionError: an option does not fit the chips or the networks.
     """
+    config = config.with_defaults()
     steps = config.steps
     if steps is None:
-        epochs = CANONICAL_EPOCHS if config.epochs is None else config.epochs
+        epochs = method_info(config.method).epochs if config.epochs is None else config.epochs
         steps = sampler_of(config, chips).steps(epochs)
-    resolved = replace(
+    config = replace(
         config,
         steps=steps,
         epochs=None,
@@ -45,8 +52,8 @@ def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
     )
     # Without memory: only to hear what the registries and the networks have to say.
     with torch.device("meta"):
-        build(resolved, chips)
-    return resolved
+        build(config, chips)
+    return config
 
 
 def _scene_crops(config: TrainConfig) -> int | None:
@@ -59,7 +66,7 @@ def sampler_of(config: TrainConfig, chips: Chips) -> ChipSampler:
     if crops is not None:
         a, b = chips.train_a.by_scene(), chips.train_b.by_scene()
         return SceneSampler(a, b, crops, config.seed)
-    return Sampler(len(chips.train_a), len(chips.train_b), config.batch, config.seed)
+    return Sampler(len(chips.train_a), len(chips.train_b), resolved(config.batch), config.seed)
 
 
 def build(config: TrainConfig, chips: Chips) -> Method:
@@ -69,18 +76,15 @@ def build(config: TrainConfig, chips: Chips) -> Method:
         bands_a=a.count,
         bands_b=b.count,
         shared_bands=shared_bands(a, b),
-        generator=config.generator,
+        generator=resolved(config.generator),
         generator_args={"width": config.width, "norm": config.norm},
         discriminator_args={"width": config.d_width, "norm": "instance"},
         seed=config.seed,
     )
-    options: dict[str, Any] = {
-        "gan_loss": config.gan_loss,
-        "lambda_a": config.lambda_a,
-        "lambda_b": config.lambda_b,
-        "identity": config.identity,
-        "pool_size": config.pool,
-        "lr": config.lr,
+    options = {
+        _ARGUMENTS.get(name, name): getattr(config, name)
+        for name in method_info(config.method).options
+        if name not in _ELSEWHERE
     }
     return build_method(config.method, spec, **options)
 
@@ -88,7 +92,7 @@ def build(config: TrainConfig, chips: Chips) -> Method:
 def warn_of_identity(config: TrainConfig, chips: Chips) -> None:
     """Say so where the identity loss is asked for and has no band to look at."""
     a, b = chips.train_a.domain, chips.train_b.domain
-    if config.identity > 0 and not shared_bands(a, b):
+    if config.identity and not shared_bands(a, b):
         log.warning(
             "the identity loss is off: no band of A (%s) is named like one of B (%s)",
             ", ".join(a.labels),
@@ -117,7 +121,8 @@ def require_same(config: TrainConfig, stored: TrainConfig) -> None:
     Raises:
         OptionError: they differ where a run may not change.
     """
-    for name, was in vars(stored).items():
+    # A run of an earlier version does not name the options that came later.
+    for name, was in vars(stored.with_defaults()).items():
         now = getattr(config, name)
         if name not in MAY_CHANGE and now != was:
             raise OptionError(
@@ -133,7 +138,7 @@ def _said(value: Any) -> str:
 
 def _crop(config: TrainConfig, chips: Chips) -> int:
     size = chips.size
-    generator = _probe(config.generator, config.width)
+    generator = _probe(resolved(config.generator), config.width)
     stride = generator.stride
     least = _up(max(generator.min_size, _least_judged()), stride)
     if config.crop is None:
@@ -168,7 +173,11 @@ def _way_out(config: TrainConfig, side: int, least: int) -> str:
     for name in generators.names():
         other = _probe(name, config.width)
         # Another depth of the same architecture first.
-        if name[:4] == config.generator[:4] and side % other.stride == 0 and side >= other.min_size:
+        if (
+            name[:4] == resolved(config.generator)[:4]
+            and side % other.stride == 0
+            and side >= other.min_size
+        ):
             return f"use --generator {name}, or chips and crops of {least} px (chip --size {least})"
     return f"use chips and crops of {least} px or more (chip --size {least})"
 

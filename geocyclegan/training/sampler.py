@@ -76,8 +76,8 @@ class Sampler:
             Index in A, index in B, and the random numbers for its augmentation.
         """
         epoch, position = divmod(sample, self.epoch)
-        index_a = int(_order(self.seed, epoch, self.epoch)[position]) % self.count_a
-        random = _random(self.seed, _SAMPLES, sample)
+        index_a = int(epoch_order(self.seed, epoch, self.epoch)[position]) % self.count_a
+        random = random_of(self.seed, _SAMPLES, sample)
         return index_a, int(random.integers(self.count_b)), random
 
 
@@ -129,18 +129,18 @@ class SceneSampler:
         """
         step, place = divmod(sample, self.crops)
         epoch, position = divmod(step, self.sets)
-        sets = _sets(self.scenes_a, self.crops, self.seed, epoch)
-        set_b = _drawn(self.scenes_b, self.crops, _random(self.seed, _SETS, step))
-        random = _random(self.seed, _SAMPLES, sample)
+        sets = scene_sets(self.scenes_a, self.crops, self.seed, epoch)
+        set_b = _drawn(self.scenes_b, self.crops, random_of(self.seed, _SETS, step))
+        random = random_of(self.seed, _SAMPLES, sample)
         return sets[position % len(sets)][place], set_b[place], random
 
 
 @lru_cache(maxsize=4)
-def _sets(
-    scenes: tuple[tuple[int, ...], ...], crops: int, seed: int, epoch: int
+def scene_sets(
+    scenes: tuple[tuple[int, ...], ...], crops: int, seed: int, epoch: int, stream: int = _ORDER
 ) -> list[tuple[int, ...]]:
-    """All chips in sets of one scene, in random order."""
-    random = _random(seed, _ORDER, epoch)
+    """Put all chips into sets of one scene, in random order."""
+    random = random_of(seed, stream, epoch)
     found = []
     for scene in scenes:
         order = random.permutation(scene)
@@ -159,10 +159,12 @@ def _drawn(
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
-    return _random(seed, _ORDER, epoch).permutation(count)
+def epoch_order(seed: int, epoch: int, count: int, stream: int = _ORDER) -> npt.NDArray[np.int64]:
+    """Return the random order of so many things in an epoch."""
+    return random_of(seed, stream, epoch).permutation(count)
 
 
-def _random(seed: int, stream: int, number: int) -> np.random.Generator:
+def random_of(seed: int, stream: int, number: int) -> np.random.Generator:
+    """Return the random numbers of one thing, such as a sample, in a stream of its own."""
     # Philox is made for this: the counter's upper words name a stream of 2^128 numbers.
     return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, 0, number, 0]))

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from geocyclegan.errors import BundleError, OptionError, TrainingError
 from geocyclegan.methods.base import Batch, Direction
 from geocyclegan.models import Generator
-from geocyclegan.training.config import TrainConfig
+from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Chips
 from geocyclegan.training.meter import LossMeter
 from geocyclegan.training.randomness import random_state, restore_random_state
@@ -49,7 +49,7 @@ class TrainingState:
         self._fabric = fabric
         self._config = config
         self._fingerprint = chips.fingerprint()
-        self.schedule = LinearDecay(config.steps or 0, config.decay)
+        self.schedule = LinearDecay(config.steps or 0, resolved(config.decay))
         self.meter = LossMeter()
         self.step = 0
         torch.manual_seed(config.seed)
@@ -112,7 +112,7 @@ class TrainingState:
         }
 
     def _set_lr(self) -> float:
-        return self.schedule.apply(self.optimizers.values(), self._config.lr, self.step)
+        return self.schedule.apply(self.optimizers.values(), resolved(self._config.lr), self.step)
 
     def _place_networks(self) -> None:
         # One by one, so that precision and strategy of the engine act on each network's forward.

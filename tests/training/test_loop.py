@@ -279,7 +279,6 @@ def test_resume_says_which_runs_there_are(finished: Path) -> None:
         ({"crop": 40}, "--crop 40: the chips in .* have 32 px; give --crop 32 or less"),
         ({"crop": 8}, "at least 24"),
         ({"generator": "resnet7"}, "generator 'resnet7' is not known; choose one of: resnet9"),
-        ({"method": "dogan"}, "method 'dogan' is not known; choose one of: cyclegan"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(

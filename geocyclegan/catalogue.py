@@ -1,0 +1,76 @@
+"""What can be trained, as plain facts: names, options and defaults. Imports nothing heavy.
+
+`--help` and messages need these before torch is there; `methods.registry` has the networks to them.
+A field of `TrainConfig` that a method may take is None where the method's own default holds, and
+here is what that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from geocyclegan.errors import OptionError
+
+Direction = Literal["a2b", "b2a"]
+
+_UNPAIRED: Mapping[str, Any] = {
+    "generator": "resnet9",
+    "batch": 1,
+    "gan_loss": "lsgan",
+    "lr": 2e-4,
+    "decay": 0.5,
+}
+"""What nearly all methods of translation take, and where they begin."""
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A method as the command line knows it.
+
+    Attributes:
+        name: its name in the registry of methods.
+        summary: what it does, in a few words.
+        options: the fields of `TrainConfig` that it takes beside those of all methods, each with
+            its default, which is the paper's.
+        directions: which ways its models translate; none: they make scenes from nothing.
+        paired: whether each chip of A needs its partner of the same place in B.
+        epochs: how long the paper trains.
+    """
+
+    name: str
+    summary: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    directions: tuple[Direction, ...] = ("a2b", "b2a")
+    paired: bool = False
+    epochs: int = 200
+
+
+METHODS: dict[str, MethodInfo] = {
+    info.name: info
+    for info in (
+        MethodInfo(
+            "cyclegan",
+            "unpaired, both ways",
+            {**_UNPAIRED, "lambda_a": 10.0, "lambda_b": 10.0, "identity": 0.5, "pool": 50},
+        ),
+    )
+}
+"""All methods, in the order in which they are listed."""
+
+
+def method_info(name: str) -> MethodInfo:
+    """Return the facts about a method.
+
+    Raises:
+        OptionError: there is none of that name.
+    """
+    if name not in METHODS:
+        raise OptionError(f"--method {name}: choose one of: {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def method_fields() -> tuple[str, ...]:
+    """Return the fields of `TrainConfig` that some method takes and another may not."""
+    return tuple(dict.fromkeys(name for info in METHODS.values() for name in info.options))

@@ -1,0 +1,241 @@
+"""Pairs of chips of the same ground: their order, and batches that are the same place in both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from geocyclegan.chips.pairs import Pairs
+from geocyclegan.errors import ChipsError
+from geocyclegan.methods.base import Batch
+from geocyclegan.training.augment import Augmentation, centred, draw
+from geocyclegan.training.data import LevelReader, Levels, Valid, stack
+from geocyclegan.training.sampler import ChipSampler, epoch_order, random_of, scene_sets
+
+# Streams of random numbers, apart from those of the unpaired samplers.
+_ORDER, _SAMPLES = 3, 4
+
+
+@dataclass(frozen=True)
+class PairSampler:
+    """The order of pairs: all of them in a new random order in each epoch.
+
+    Attributes:
+        pairs: what `chips.pairs.find_pairs` found.
+        batch: pairs per step.
+        seed: of everything drawn.
+    """
+
+    pairs: Pairs
+    batch: int
+    seed: int
+
+    def steps(self, epochs: int) -> int:
+        """Return how many steps it takes to see so many epochs."""
+        return -(-epochs * len(self.pairs) // self.batch)
+
+    def epoch_of(self, steps: int) -> int:
+        """Return the epoch, from 1, that the last of so many steps ends in."""
+        return -(-steps * self.batch // len(self.pairs))
+
+    def samples(self, step: int) -> range:
+        """Return the numbers of the samples of a step, counted through the whole run."""
+        return range(step * self.batch, (step + 1) * self.batch)
+
+    def draw(self, sample: int) -> tuple[int, int, np.random.Generator]:
+        """Choose index in A, index in B, and random numbers for the augmentation of a sample."""
+        epoch, position = divmod(sample, len(self.pairs))
+        pair = int(epoch_order(self.seed, epoch, len(self.pairs), _ORDER)[position])
+        return *self.pairs[pair], random_of(self.seed, _SAMPLES, sample)
+
+
+@dataclass(frozen=True)
+class ScenePairSampler:
+    """The order of pairs where a step sees several of one scene of A.
+
+    Attributes:
+        pairs: what `chips.pairs.find_pairs` found.
+        scenes: numbers of the pairs, scene by scene.
+        crops: pairs per step.
+        seed: of everything drawn.
+    """
+
+    pairs: Pairs
+    scenes: tuple[tuple[int, ...], ...]
+    crops: int
+    seed: int
+
+    @property
+    def sets(self) -> int:
+        """Sets, and so steps, in an epoch."""
+        return sum(-(-len(scene) // self.crops) for scene in self.scenes)
+
+    def steps(self, epochs: int) -> int:
+        """Return how many steps it takes to see so many epochs."""
+        return epochs * self.sets
+
+    def epoch_of(self, steps: int) -> int:
+        """Return the epoch, from 1, that the last of so many steps ends in."""
+        return -(-steps // self.sets)
+
+    def samples(self, step: int) -> range:
+        """Return the numbers of the samples of a step, counted through the whole run."""
+        return range(step * self.crops, (step + 1) * self.crops)
+
+    def draw(self, sample: int) -> tuple[int, int, np.random.Generator]:
+        """Choose index in A, index in B, and random numbers for the augmentation of a sample."""
+        step, place = divmod(sample, self.crops)
+        epoch, position = divmod(step, self.sets)
+        chosen = scene_sets(self.scenes, self.crops, self.seed, epoch, _ORDER)[position][place]
+        return *self.pairs[chosen], random_of(self.seed, _SAMPLES, sample)
+
+
+def pair_sampler(
+    pairs: Pairs, seed: int, *, batch: int = 1, scene_ids: Sequence[str] = (), crops: int = 0
+) -> ChipSampler:
+    """Return the order of pairs.
+
+    Args:
+        pairs: what `chips.pairs.find_pairs` found.
+        seed: of everything drawn.
+        batch: pairs per step.
+        scene_ids: the scene of each chip of A; empty: all count as one.
+        crops: more than 0: a step sees so many pairs of one scene, whatever `batch` says.
+    """
+    if not crops:
+        return PairSampler(pairs, batch, seed)
+    groups: dict[str, list[int]] = {}
+    for number, (index, _) in enumerate(pairs):
+        groups.setdefault(scene_ids[index] if scene_ids else "", []).append(number)
+    return ScenePairSampler(pairs, tuple(map(tuple, groups.values())), crops, seed)
+
+
+class PairedBatches:
+    """The paired batch of each step, by its number: A and B are one place, laid down one way.
+
+    Args:
+        a: chips of A.
+        b: chips of B.
+        sampler: which pairs a step sees.
+        crop: side of the crops in pixels.
+        flip: mirror and turn them.
+        pin: put them into page-locked memory, from where they move to CUDA in the background.
+    """
+
+    def __init__(
+        self,
+        a: LevelReader,
+        b: LevelReader,
+        sampler: ChipSampler,
+        *,
+        crop: int,
+        flip: bool,
+        pin: bool = False,
+    ) -> None:
+        self._a, self._b = a, b
+        self._sampler = sampler
+        self._crop, self._flip, self._pin = crop, flip, pin
+
+    def load(self, step: int) -> Batch:
+        """Make the batch of a step; both its masks are the pixels that are valid in A and B.
+
+        Raises:
+            ChipsError: a chip cannot be read, or two of a pair differ in size.
+        """
+        places = []
+        for sample in self._sampler.samples(step):
+            index_a, index_b, random = self._sampler.draw(sample)
+            a, b, valid = read_pair(self._a, self._b, index_a, index_b)
+            where = draw(random, self._a.chips.size, self._crop, flip=self._flip, valid=valid)
+            places.append((a, b, valid, where))
+        return stack_pairs(places, self._crop, self._pin)
+
+    def names(self, step: int) -> str:
+        """Return the files of a step's batch, for messages."""
+        drawn = [self._sampler.draw(sample)[:2] for sample in self._sampler.samples(step)]
+        paths_a, paths_b = self._a.chips.paths, self._b.chips.paths
+        return ", ".join(f"{paths_a[i]} with {paths_b[j]}" for i, j in drawn)
+
+
+@dataclass(frozen=True)
+class FixedPairs:
+    """The middle of each pair, the same every time; used like `validate.FixedCrops`.
+
+    Attributes:
+        a: chips of A.
+        b: chips of B.
+        pairs: what `chips.pairs.find_pairs` found.
+        crop: side of the crops in pixels.
+        together: pairs in a batch, for networks that pool their statistics.
+    """
+
+    a: LevelReader
+    b: LevelReader
+    pairs: Pairs
+    crop: int
+    together: int = 1
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def spread(self, most: int) -> list[int]:
+        """Return up to `most` numbers of pairs, evenly spread."""
+        count = min(len(self), most)
+        return [i * len(self) // count for i in range(count)]
+
+    def load(self, index: int) -> Batch:
+        """Read a pair, with the next ones of its scene if `together` asks for them.
+
+        Raises:
+            ChipsError: a chip cannot be read, or two of a pair differ in size.
+        """
+        places = []
+        for i, j in self._companions(index):
+            a, b, valid = read_pair(self.a, self.b, i, j)
+            places.append((a, b, valid, centred(self.a.chips.size, self.crop, valid)))
+        return stack_pairs(places, self.crop)
+
+    def _companions(self, index: int) -> list[tuple[int, int]]:
+        if self.together == 1:
+            return [self.pairs[index]]
+        ids = self.a.chips.scene_ids
+        scene = [p for p in self.pairs if not ids or ids[p[0]] == ids[self.pairs[index][0]]]
+        first = scene.index(self.pairs[index])
+        return [scene[(first + i) % len(scene)] for i in range(min(self.together, len(scene)))]
+
+
+def read_pair(
+    a: LevelReader, b: LevelReader, index_a: int, index_b: int
+) -> tuple[Levels, Levels, Valid | None]:
+    """Read two chips of one ground.
+
+    Returns:
+        Levels of A, levels of B, and where both are valid `(size, size)`; None: everywhere.
+
+    Raises:
+        ChipsError: a chip cannot be read, or they differ in size.
+    """
+    if a.chips.size != b.chips.size:
+        raise ChipsError(
+            f"{a.chips.paths[index_a]} has {a.chips.size} px, {b.chips.paths[index_b]} has"
+            f" {b.chips.size} px; a pair needs one size"
+        )
+    levels_a, valid_a = a.read(index_a)
+    levels_b, valid_b = b.read(index_b)
+    if valid_a is None or valid_b is None:
+        return levels_a, levels_b, valid_b if valid_a is None else valid_a
+    return levels_a, levels_b, valid_a & valid_b
+
+
+def stack_pairs(
+    places: list[tuple[Levels, Levels, Valid | None, Augmentation]], crop: int, pin: bool = False
+) -> Batch:
+    """Cut the same crops out of both chips of each pair; 0 where one of them is not valid."""
+    a, valid = stack([(levels, mask, where) for levels, _, mask, where in places], crop, pin)
+    b, _ = stack([(levels, mask, where) for _, levels, mask, where in places], crop, pin)
+    if valid is not None:
+        a *= valid
+        b *= valid
+    return Batch(a, b, valid, valid)
