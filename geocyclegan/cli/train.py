@@ -98,6 +98,39 @@ def _by_method(values: dict[str, str]) -> str:
 )
 @_option("--seed", "Seed of weights, order, crops and pools.")
 @_option("--device", "Where to train.", click.Choice(["auto", "cpu", "cuda"]))
+@_option(
+    "--precision",
+    "Arithmetic of the networks; weights, statistics and losses stay in single precision. auto:"
+    " what the device runs fast.",
+    click.Choice(["auto", "32", "tf32", "bf16", "fp16"]),
+)
+@_option("--devices", "Devices on this machine, a process each.", int, "1, or as torchrun has it")
+@_option("--nodes", "Machines.", int, "1, or as torchrun has it")
+@_option("--accumulate", "Passes of --batch images whose gradients make one step.")
+@click.option(
+    "--memory-saving",
+    is_flag=True,
+    default=_DEFAULT.memory_saving,
+    help="Compute activations anew instead of keeping them: larger crops, slower steps.",
+)
+@click.option(
+    "--compile/--no-compile",
+    default=_DEFAULT.compile,
+    help="Compile the networks.  [default: on CUDA, for long runs]",
+)
+@click.option(
+    "--deterministic",
+    is_flag=True,
+    default=_DEFAULT.deterministic,
+    help="Only algorithms that give the same bits every time, on CUDA, too.",
+)
+@_option("--ema", "Keep a running mean of the weights in the bundle, such as 0.999; 0: off.")
+@_option(
+    "--schedule",
+    "Course of the learning rate.",
+    click.Choice(["linear", "cosine", "one-cycle", "plateau", "constant"]),
+)
+@_option("--patience", "End after so many validations without a better score.", int, "never")
 @_option("--save-every", "Steps between checkpoints, each with the model bundle.")
 @_option("--panel-every", "Steps between panels of translated images; 0: none.")
 @_option("--val-every", "Steps between validations; 0: none.")
@@ -148,6 +181,6 @@ def command(
 
     result = train(config, resume=resume, overwrite=overwrite)
     settings = ctx.obj if isinstance(ctx.obj, Settings) else Settings()
-    if not settings.quiet:
+    if result.leads and not settings.quiet:
         click.echo(f"Trained {result.steps} steps: {result.run}")
         click.echo(f"Next: geocyclegan infer SCENE --model {result.run} --out translated.tif")

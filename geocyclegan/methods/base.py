@@ -78,6 +78,10 @@ class Method(nn.Module, ABC):
     resume (image pools) is in `extra_state()`.
     """
 
+    joined: bool = False
+    """Whether images that need the same network shall go through it in one pass, where the results
+    are the same but for rounding; for a method to heed where it can."""
+
     @abstractmethod
     def generators(self) -> dict[Direction, nn.Module]:
         """The generators by direction: what a model bundle keeps."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
@@ -248,9 +249,18 @@ class CycleGAN(Method):
         fake: tuple[Tensor, Tensor | None],
     ) -> Tensor:
         """Half the sum of both errors, which slows the discriminator as in the paper."""
+        if self._joins(real[1], fake[1]):
+            logits = discriminator(torch.cat([real[0], fake[0]])).chunk(2)
+            says_real: Tensor = self.gan_loss(logits[0], True)
+            says_fake: Tensor = self.gan_loss(logits[1], False)
+            return (says_real + says_fake) * 0.5
         on_real = self._judge(discriminator, *real, is_real=True)
         on_fake = self._judge(discriminator, *fake, is_real=False)
         return (on_real + on_fake) * 0.5
+
+    def _joins(self, *masks: Tensor | None) -> bool:
+        """Whether images with these masks may share a pass: then no mask says which is which."""
+        return self.joined and all(mask is None for mask in masks)
 
     def _judge(
         self, discriminator: Discriminator, images: Tensor, valid: Tensor | None, *, is_real: bool

@@ -7,7 +7,7 @@ scale, and keeps its statistics in single precision or better whatever the netwo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -24,6 +24,7 @@ NORMS = ("instance", "scene", "none")
 NormMode = Literal["instance", "collect", "frozen", "dense"]
 Pool = Literal["crop", "scene"]
 Core = tuple[slice, slice]
+Sum = Callable[[Tensor], Tensor]
 
 
 class SceneNorm2d(nn.Module):
@@ -51,6 +52,8 @@ class SceneNorm2d(nn.Module):
         scale: side of one pixel of this layer in input pixels; set by the network it belongs to.
         mode: whose statistics are used.
         collected: statistics of each sample of the last call in mode "collect".
+        across: sums a tensor over all processes that hold crops of the same scene while training
+            with `pool="scene"`; None: there is one process.
 
     Raises:
         ValueError: `pool` is not known.
@@ -66,6 +69,7 @@ class SceneNorm2d(nn.Module):
         self.scale = 1
         self.mode: NormMode = "instance"
         self.collected: Moments | None = None
+        self.across: Sum | None = None
         # No buffers: `half()` would cast them, and they are not part of the weights.
         self._mean: Tensor | None = None
         self._var: Tensor | None = None
@@ -96,10 +100,13 @@ class SceneNorm2d(nn.Module):
         elif self.mode == "collect":
             self.collected = Moments.of(features, valid)
             out = _apply(features, self.collected, valid, self.eps)
+        elif self.across is not None and self.pool == "scene" and self.training:
+            out = _weighted_norm(features, valid, self.eps, (0, 2, 3), self.across)
         elif valid is not None or x.shape[-2] * x.shape[-1] <= 1:
             over = (0, 2, 3) if self.pool == "scene" else (2, 3)
             out = _weighted_norm(features, valid, self.eps, over)
-        elif self.pool == "scene":
+        elif self.pool == "scene" or x.shape[0] == 1:
+            # The same numbers for one sample, and it takes channels last as they are.
             out = F.batch_norm(features, None, None, training=True, eps=self.eps)
         else:
             out = F.instance_norm(features, eps=self.eps)
@@ -178,14 +185,28 @@ class SceneNorm2d(nn.Module):
         return f"{self.channels}, eps={self.eps}, pool={self.pool!r}, scale={self.scale}"
 
 
-def _weighted_norm(x: Tensor, valid: Tensor | None, eps: float, over: tuple[int, ...]) -> Tensor:
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """Sum a tensor over all processes; gradients take the way back."""
+    from torch.distributed.nn.functional import all_reduce
+
+    total: Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
+    return total
+
+
+def _weighted_norm(
+    x: Tensor,
+    valid: Tensor | None,
+    eps: float,
+    over: tuple[int, ...],
+    across: Sum = lambda total: total,
+) -> Tensor:
     """Two-pass weighted mean and population variance, which does not cancel at large means."""
     weight = x.new_ones(x.shape[0], 1, *x.shape[-2:]) if valid is None else valid.to(x.dtype)
     # The smallest weight that is not zero is far above 1e-12, so only empty samples meet the clamp.
-    total = weight.sum(dim=over, keepdim=True).clamp_min(1e-12)
-    mean = (x * weight).sum(dim=over, keepdim=True) / total
+    total = across(weight.sum(dim=over, keepdim=True)).clamp_min(1e-12)
+    mean = across((x * weight).sum(dim=over, keepdim=True)) / total
     centred = x - mean
-    var = (centred.square() * weight).sum(dim=over, keepdim=True) / total
+    var = across((centred.square() * weight).sum(dim=over, keepdim=True)) / total
     return centred * torch.rsqrt(var + eps) * (weight > 0)
 
 

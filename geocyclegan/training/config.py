@@ -18,10 +18,13 @@ T = TypeVar("T")
 MAY_CHANGE = frozenset(
     {
         *("chips", "out", "name", "steps", "epochs", "device"),
-        *("save_every", "panel_every", "val_every", "log_every"),
+        *("devices", "nodes", "precision", "compile", "memory_saving", "deterministic"),
+        *("save_every", "panel_every", "val_every", "log_every", "patience"),
     }
 )
-"""What a resumed run may be given anew: where and how long it goes on, and what it reports."""
+"""What a resumed run may be given anew: where and how long it goes on, and what it reports.
+
+As many processes as before are needed all the same: see `state`."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,18 @@ class TrainConfig:
         flip: mirror and turn crops at random.
         seed: of weights, order, crops and pools.
         device: "auto", "cpu" or "cuda".
+        precision: "32", "tf32", "bf16" or "fp16"; "auto": what the device runs fast.
+        devices: processes on each machine, one for each device; None: 1, or as torchrun has it.
+        nodes: machines; None: 1, or as torchrun has it.
+        accumulate: passes of `batch` images on each device whose gradients make one step.
+        memory_saving: compute activations again in the backward pass instead of keeping them.
+        compile: compile the networks; None: on CUDA, for runs that are long enough to pay.
+        deterministic: use only algorithms that give the same bits every time.
+        ema: share of the old weights in the running mean that the bundle holds; 0: no mean, the
+            bundle holds the weights of the last step.
+        schedule: course of the learning rate: "linear", "cosine", "one-cycle", "plateau" or
+            "constant".
+        patience: validations without a better score after which the run ends; None: never.
         save_every: steps between checkpoints.
         panel_every: steps between panels; 0: none.
         val_every: steps between validations; 0: none.
@@ -90,6 +105,16 @@ class TrainConfig:
     flip: bool = True
     seed: int = 0
     device: str = "auto"
+    precision: str = "auto"
+    devices: int | None = None
+    nodes: int | None = None
+    accumulate: int = 1
+    memory_saving: bool = False
+    compile: bool | None = None
+    deterministic: bool = False
+    ema: float = 0.0
+    schedule: str = "linear"
+    patience: int | None = None
     save_every: int = 500
     panel_every: int = 500
     val_every: int = 500
@@ -119,8 +144,21 @@ class TrainConfig:
                 raise OptionError(
                     f"{option(name)} {getattr(self, name)}: choose one of: {', '.join(known)}"
                 )
+        if not 0 <= self.ema < 1:
+            raise OptionError(
+                f"--ema {self.ema}: expected a share from 0 to below 1, such as 0.999"
+            )
+        if self.patience is not None and self.val_every == 0:
+            raise OptionError(f"--patience {self.patience}: it needs validations; give --val-every")
+        if self.schedule == "plateau" and self.val_every == 0:
+            raise OptionError("--schedule plateau: it needs validations; give --val-every")
         self._check_method()
         self._check_norm()
+
+    @property
+    def ranks(self) -> int:
+        """How many processes train together."""
+        return (self.devices or 1) * (self.nodes or 1)
 
     def _check_method(self) -> None:
         info = method_info(self.method)
@@ -196,13 +234,18 @@ class TrainConfig:
         return replace(self, **missing)
 
 
-_COUNTS = ("width", "d_width", "steps", "epochs", "batch", "crop", "scene_crops")
+_COUNTS = (
+    *("width", "d_width", "steps", "epochs", "batch", "crop", "scene_crops"),
+    *("devices", "nodes", "accumulate", "patience"),
+)
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
 _WEIGHTS = ("lambda_a", "lambda_b", "identity", "pool")
 _CHOICES = {
     "norm": ("instance", "scene"),
     "gan_loss": ("lsgan", "vanilla"),
     "device": ("auto", "cpu", "cuda"),
+    "precision": ("auto", "32", "tf32", "bf16", "fp16"),
+    "schedule": ("linear", "cosine", "one-cycle", "plateau", "constant"),
 }
 
 

@@ -7,7 +7,7 @@ norm layers and the losses, which the networks' and the methods' own code sees t
 from __future__ import annotations
 
 import logging
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 import torch
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
@@ -17,8 +17,6 @@ from geocyclegan.errors import OptionError
 log = logging.getLogger(__name__)
 
 PrecisionName = Literal["32", "tf32", "bf16", "fp16"]
-PRECISIONS: tuple[str, ...] = ("auto", *get_args(PrecisionName))
-
 _FABRIC: dict[str, str] = {
     "32": "32-true",
     "tf32": "32-true",
@@ -32,7 +30,7 @@ def choose_precision(asked: str, device: torch.device) -> PrecisionName:
     """Turn "auto" into what the device runs fast, and refuse what it cannot run.
 
     Args:
-        asked: one of `PRECISIONS`.
+        asked: "auto", or a precision by name.
         device: where the networks will be.
 
     Returns:

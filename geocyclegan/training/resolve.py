@@ -15,7 +15,7 @@ from geocyclegan.models import Generator, build_discriminator, build_generator, 
 from geocyclegan.raster.domain import shared_bands
 from geocyclegan.training.config import MAY_CHANGE, TrainConfig, option, resolved
 from geocyclegan.training.data import Chips
-from geocyclegan.training.sampler import ChipSampler, Sampler, SceneSampler
+from geocyclegan.training.sampler import ChipSampler, PassSampler, Sampler, SceneSampler
 
 log = logging.getLogger(__name__)
 
@@ -57,20 +57,44 @@ def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
 
 
 def _scene_crops(config: TrainConfig) -> int | None:
-    return None if config.norm != "scene" else config.scene_crops or _SCENE_CROPS
+    if config.norm != "scene":
+        return None
+    crops = config.scene_crops or max(_SCENE_CROPS, config.ranks)
+    if crops % config.ranks:
+        raise OptionError(
+            f"--scene-crops {crops}: the crops of a scene are spread over {config.ranks} processes;"
+            f" give a multiple of {config.ranks}"
+        )
+    return crops
 
 
-def sampler_of(config: TrainConfig, chips: Chips) -> ChipSampler:
+def sampler_of(config: TrainConfig, chips: Chips) -> PassSampler:
     """Return the order in which a run sees its chips."""
+    return PassSampler(_sampler_of_passes(config, chips), config.accumulate)
+
+
+def _sampler_of_passes(config: TrainConfig, chips: Chips) -> ChipSampler:
     crops = _scene_crops(config)
     if crops is not None:
         a, b = chips.train_a.by_scene(), chips.train_b.by_scene()
         return SceneSampler(a, b, crops, config.seed)
-    return Sampler(len(chips.train_a), len(chips.train_b), resolved(config.batch), config.seed)
+    batch = resolved(config.batch) * config.ranks
+    return Sampler(len(chips.train_a), len(chips.train_b), batch, config.seed)
 
 
-def build(config: TrainConfig, chips: Chips) -> Method:
-    """Build the method of a resolved configuration with fresh weights."""
+def seed_of(config: TrainConfig, rank: int) -> int:
+    """Return the seed of what each process draws for itself; the first has that of the run."""
+    return (config.seed + rank * 0x9E3779B97F4A7C15) % 2**63
+
+
+def build(config: TrainConfig, chips: Chips, rank: int = 0) -> Method:
+    """Build the method of a resolved configuration with fresh weights.
+
+    Args:
+        config: resolved.
+        chips: the domains.
+        rank: number of this process, whose image pools draw their own numbers.
+    """
     a, b = chips.train_a.domain, chips.train_b.domain
     spec = NetworkSpec(
         bands_a=a.count,
@@ -79,7 +103,7 @@ def build(config: TrainConfig, chips: Chips) -> Method:
         generator=resolved(config.generator),
         generator_args={"width": config.width, "norm": config.norm},
         discriminator_args={"width": config.d_width, "norm": "instance"},
-        seed=config.seed,
+        seed=seed_of(config, rank),
     )
     options = {
         _ARGUMENTS.get(name, name): getattr(config, name)
