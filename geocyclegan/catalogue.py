@@ -24,6 +24,33 @@ _UNPAIRED: Mapping[str, Any] = {
 }
 """What nearly all methods of translation take, and where they begin."""
 
+_HINTS: Mapping[str, Any] = {
+    "pairs": None,
+    "pair_weight": None,
+    "pair_every": None,
+    "weak_pairs": None,
+    "weak_weight": None,
+}
+"""What methods take that add `methods.hints.PairHints` to their generators' losses.
+
+All None: pairs come with numbers of their own only where there are pairs (see `training.resolve`).
+"""
+
+_CYCLE: Mapping[str, Any] = {
+    "gradient_penalty": 10.0,
+    "lambda_a": 10.0,
+    "lambda_b": 10.0,
+    "identity": 0.5,
+    "band_map": None,
+    "cycle_critic": 0.0,
+    "cycle_features": 0.0,
+    "cycle_end": 1.0,
+    "gradient_loss": 0.0,
+    "angle_loss": 0.0,
+    "pool": 50,
+}
+"""What beside that makes CycleGAN."""
+
 
 @dataclass(frozen=True)
 class MethodInfo:
@@ -53,7 +80,7 @@ METHODS: dict[str, MethodInfo] = {
         MethodInfo(
             "cyclegan",
             "unpaired, both ways",
-            {**_UNPAIRED, "lambda_a": 10.0, "lambda_b": 10.0, "identity": 0.5, "pool": 50},
+            {**_UNPAIRED, **_CYCLE, **_HINTS},
         ),
     )
 }

@@ -39,7 +39,7 @@ def _option(
 
 def _defaults_of(field: str) -> str:
     """Say the defaults of the methods that take an option: one where all agree."""
-    values = {name: m.options[field] for name, m in METHODS.items() if field in m.options}
+    values = {n: m.options[field] for n, m in METHODS.items() if m.options.get(field) is not None}
     return _by_method({name: str(value) for name, value in values.items()})
 
 
@@ -79,7 +79,7 @@ def _by_method(values: dict[str, str]) -> str:
 )
 @_option("--batch", "Images of each domain per step.")
 @_option("--crop", "Side of the random crops in pixels.", int, "256, or what the chips allow")
-@_option("--gan-loss", "Adversarial loss.", click.Choice(["lsgan", "vanilla"]))
+@_option("--gan-loss", "Adversarial loss.", click.Choice(["lsgan", "vanilla", "hinge", "wgan-gp"]))
 @_option("--lr", "Learning rate.")
 @_option("--lambda-a", "Weight of the cycle A to B to A.")
 @_option("--lambda-b", "Weight of the cycle B to A to B.")
@@ -88,6 +88,44 @@ def _by_method(values: dict[str, str]) -> str:
     "Weight, relative to the cycle's, of the identity loss over the bands that both domains name"
     " alike; 0: off.",
 )
+@_option("--gradient-penalty", "Weight of the gradient penalty of --gan-loss wgan-gp.")
+@_option(
+    "--band-map",
+    "Bands of A and B that mean the same, by name or number, such as B04=red,B08=nir, for the"
+    " identity loss.",
+    str,
+    "bands of one name",
+)
+@_option(
+    "--cycle-critic",
+    "Weight of two critics that tell images from what comes back of them; 0: none.",
+)
+@_option(
+    "--cycle-features",
+    "Share of the cycle that compares discriminator features, growing from 0 to this.",
+)
+@_option("--cycle-end", "Share of the cycle's weight left at the end, to which it falls linearly.")
+@_option(
+    "--gradient-loss",
+    "Weight of the difference of edges in cycles and pairs, relative to theirs; 0: none.",
+)
+@_option(
+    "--angle-loss",
+    "Weight of the angle between spectra in cycles and pairs, relative to theirs; 0: none.",
+)
+@_option(
+    "--pairs",
+    "Chips made by chip --pair, any number, that tell unpaired training the meaning.",
+    click.Path(path_type=Path),
+)
+@_option("--pair-weight", "Weight of the difference of pairs.", float, "10")
+@_option("--pair-every", "Steps from one batch of pairs to the next.", int, "1")
+@_option(
+    "--weak-pairs",
+    "Chips made by chip --pair of scenes that agree roughly: shifted, changed in between.",
+    click.Path(path_type=Path),
+)
+@_option("--weak-weight", "Weight of the coarse difference of weak pairs.", float, "5")
 @_option("--pool", "Earlier translations kept for each discriminator.")
 @_option("--decay", "Share of the steps, the last ones, in which the learning rate falls to zero.")
 @click.option(

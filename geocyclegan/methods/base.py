@@ -29,12 +29,17 @@ class Batch:
         b: (samples, bands of B, height, width).
         valid_a: mask (samples, 1, height, width); None: all are valid.
         valid_b: the same for `b`.
+        pairs: images of both domains that show the same places, pixel by pixel; None: there are
+            none in this step.
+        weak: images of both domains that show the same places, roughly; None: there are none.
     """
 
     a: Tensor
     b: Tensor
     valid_a: Tensor | None = None
     valid_b: Tensor | None = None
+    pairs: Batch | None = None
+    weak: Batch | None = None
 
     def side(self, domain: Side) -> tuple[Tensor, Tensor | None]:
         """Return images and mask of one domain."""
@@ -51,6 +56,8 @@ class Batch:
             self.b.to(device, non_blocking=non_blocking),
             move(self.valid_a),
             move(self.valid_b),
+            None if self.pairs is None else self.pairs.to(device, non_blocking),
+            None if self.weak is None else self.weak.to(device, non_blocking),
         )
 
 
@@ -154,6 +161,12 @@ class Method(nn.Module, ABC):
                 row.append(Shown(home, again, f"{way} to {home.upper()}", valid))
             rows.append(row)
         return rows
+
+    def set_progress(self, share: float) -> None:
+        """Hear how far training is, from 0 to 1; called before each step.
+
+        A resumed run hears what an uninterrupted one would, so this needs no saving.
+        """
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

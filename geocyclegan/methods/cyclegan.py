@@ -19,7 +19,9 @@ from torch.optim import Adam, Optimizer
 
 from geocyclegan.errors import BundleError, OptionError
 from geocyclegan.methods.base import Batch, Direction, Method, zero_invalid
-from geocyclegan.methods.losses import GanKind, GanLoss, masked_l1
+from geocyclegan.methods.cycle import CycleTerms
+from geocyclegan.methods.hints import PairHints
+from geocyclegan.methods.losses import GanKind, GanLoss, gradient_penalty, masked_l1
 from geocyclegan.methods.pool import ImagePool
 from geocyclegan.models import Discriminator
 
@@ -29,10 +31,19 @@ class CycleGANConfig:
     """Numbers of the method; the defaults are those of the paper.
 
     Args:
-        gan_loss: "lsgan" or "vanilla".
+        gan_loss: "lsgan", "vanilla", "hinge" or "wgan-gp".
+        gradient_penalty: weight of the penalty of "wgan-gp".
         lambda_a: weight of the cycle A → B → A.
         lambda_b: weight of the cycle B → A → B.
         identity: weight of the identity loss relative to the cycle of the same domain; 0: off.
+        cycle_critic: weight of the judgement of two critics, which tell images from what two
+            translations make of them; 0: there are none.
+        cycle_features: share of the cycle, at the end, that compares discriminator features.
+        cycle_end: share of the cycle's weight that is left at the end of training.
+        gradient_loss: weight of the gradient difference of cycles and pairs, relative to theirs.
+        angle_loss: weight of the spectral angle of cycles and pairs, relative to theirs.
+        pair_weight: weight of pair hints.
+        weak_weight: weight of weak pairs.
         pool_size: images kept for each discriminator; 0: none.
         lr: learning rate of Adam.
         beta1: first moment of Adam.
@@ -43,16 +54,25 @@ class CycleGANConfig:
     """
 
     gan_loss: GanKind = "lsgan"
+    gradient_penalty: float = 10.0
     lambda_a: float = 10.0
     lambda_b: float = 10.0
     identity: float = 0.5
+    cycle_critic: float = 0.0
+    cycle_features: float = 0.0
+    cycle_end: float = 1.0
+    gradient_loss: float = 0.0
+    angle_loss: float = 0.0
+    pair_weight: float | None = None
+    weak_weight: float | None = None
     pool_size: int = 50
     lr: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.999
 
     def __post_init__(self) -> None:
-        for name in ("lambda_a", "lambda_b", "identity", "pool_size"):
+        weights = ("gradient_penalty", "lambda_a", "lambda_b", "identity", "cycle_critic")
+        for name in (*weights, "pool_size"):
             if not getattr(self, name) >= 0:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if not self.lr > 0:
@@ -60,6 +80,18 @@ class CycleGANConfig:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected 0 ≤ {name} < 1")
+        # What they have to say about their numbers, before any network is built.
+        self.cycle_terms(), self.pair_hints()
+
+    def cycle_terms(self) -> CycleTerms:
+        """What a cycle is measured by."""
+        return CycleTerms(self.cycle_features, self.cycle_end, self.gradient_loss, self.angle_loss)
+
+    def pair_hints(self) -> PairHints:
+        """How much pairs count."""
+        return PairHints(
+            self.pair_weight or 0.0, self.gradient_loss, self.angle_loss, self.weak_weight or 0.0
+        )
 
 
 class CycleGAN(Method):
@@ -77,9 +109,11 @@ class CycleGAN(Method):
         config: numbers of the method.
         shared_bands: pairs (index in A, index in B); empty: no identity loss.
         seed: of the image pools.
+        critics: judge what two translations make of images of A and of B; None: nobody does.
 
     Raises:
-        OptionError: the networks' bands do not fit, or a shared band does not exist.
+        OptionError: the networks' bands do not fit, a shared band does not exist, or critics are
+            weighted and missing.
     """
 
     def __init__(
@@ -91,13 +125,23 @@ class CycleGAN(Method):
         config: CycleGANConfig | None = None,
         shared_bands: Sequence[tuple[int, int]] = (),
         seed: int = 0,
+        critics: tuple[Discriminator, Discriminator] | None = None,
     ) -> None:
         super().__init__()
         self.config = config or CycleGANConfig()
+        if self.config.cycle_critic > 0 and critics is None:
+            raise OptionError(
+                f"cycle_critic is {self.config.cycle_critic} and there are no critics"
+            )
+        self.cycle = self.config.cycle_terms()
+        self.hints = self.config.pair_hints()
+        self.progress = 0.0
         self.generator_ab = generator_ab
         self.generator_ba = generator_ba
         self.discriminator_a = discriminator_a
         self.discriminator_b = discriminator_b
+        if critics is not None:
+            self.critic_a, self.critic_b = critics
         self.gan_loss = GanLoss(self.config.gan_loss)
         self.shared_bands = tuple(shared_bands)
         self.bands_a, self.bands_b = _bands(generator_ab, generator_ba)
@@ -115,18 +159,24 @@ class CycleGAN(Method):
         return {"a2b": self.generator_ab, "b2a": self.generator_ba}
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Adam for both generators, Adam for both discriminators."""
-        pairs = {
+        """Adam for both generators, Adam for both discriminators and, where there are, critics."""
+        groups = {
             "generators": (self.generator_ab, self.generator_ba),
-            "discriminators": (self.discriminator_a, self.discriminator_b),
+            "discriminators": self._judges(),
         }
         betas = (self.config.beta1, self.config.beta2)
         return {
             name: Adam(
-                chain(first.parameters(), second.parameters()), lr=self.config.lr, betas=betas
+                chain.from_iterable(network.parameters() for network in networks),
+                lr=self.config.lr,
+                betas=betas,
             )
-            for name, (first, second) in pairs.items()
+            for name, networks in groups.items()
         }
+
+    def set_progress(self, share: float) -> None:
+        """Hear how far training is, which the weights of the cycle follow."""
+        self.progress = share
 
     def step(
         self,
@@ -142,31 +192,40 @@ class CycleGAN(Method):
             backward: computes gradients of a scalar.
 
         Returns:
-            g_ab, g_ba (adversarial), cycle_a, cycle_b, identity_a, identity_b (where on) and their
-            sum `generators`; d_a, d_b and their sum `discriminators`. Detached, weighted as in the
+            g_ab, g_ba (adversarial), cycle_a, cycle_b and, where on, identity_a, identity_b, the
+            other terms of the cycle (`CycleTerms`), back_a, back_b (adversarial, from the critics)
+            and those of pairs (`PairHints`); their sum `generators`; d_a, d_b, critic_a, critic_b
+            where there are critics, and their sum `discriminators`. Detached, weighted as in the
             sums.
         """
-        self._require_discriminator_grad(False)
-        losses, fake_a, fake_b = self._generator_losses(batch)
+        self._require_judges_grad(False)
+        losses, images = self._generator_losses(batch)
         total = sum_of(losses)
         optimizers["generators"].zero_grad(set_to_none=True)
         backward(total)
         optimizers["generators"].step()
-        self._require_discriminator_grad(True)
+        self._require_judges_grad(True)
 
         # A fake is valid where the image that it was made from is.
         judged = {
             "d_a": self._discriminator_loss(
                 self.discriminator_a,
                 (batch.a, batch.valid_a),
-                self.pool_a.query(fake_a, batch.valid_b),
+                self.pool_a.query(images.fake_a, batch.valid_b),
             ),
             "d_b": self._discriminator_loss(
                 self.discriminator_b,
                 (batch.b, batch.valid_b),
-                self.pool_b.query(fake_b, batch.valid_a),
+                self.pool_b.query(images.fake_b, batch.valid_a),
             ),
         }
+        if self.config.cycle_critic > 0:
+            judged["critic_a"] = self._discriminator_loss(
+                self.critic_a, (batch.a, batch.valid_a), (images.back_a.detach(), batch.valid_a)
+            )
+            judged["critic_b"] = self._discriminator_loss(
+                self.critic_b, (batch.b, batch.valid_b), (images.back_b.detach(), batch.valid_b)
+            )
         total_judged = sum_of(judged)
         optimizers["discriminators"].zero_grad(set_to_none=True)
         backward(total_judged)
@@ -182,9 +241,11 @@ class CycleGAN(Method):
             cycle_a, cycle_b; identity_a, identity_b where the domains share bands.
         """
         with self.evaluating():
-            fake_b = zero_invalid(self.generator_ab(batch.a, batch.valid_a), batch.valid_a)
-            fake_a = zero_invalid(self.generator_ba(batch.b, batch.valid_b), batch.valid_b)
-            errors = self._cycles(batch, fake_a, fake_b)
+            images = self._translate_twice(batch)
+            errors = {
+                "cycle_a": masked_l1(images.back_a, batch.a, batch.valid_a),
+                "cycle_b": masked_l1(images.back_b, batch.b, batch.valid_b),
+            }
             if self.shared_bands:
                 errors |= self._identities(batch)
         return errors
@@ -204,32 +265,43 @@ class CycleGAN(Method):
                 raise BundleError(f"{name} is missing in the checkpoint; it is of another method")
             pool.load_state_dict(state[name])
 
-    def _generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Weighted losses of the generators, and the fakes of A and B."""
-        config = self.config
-        fake_b = zero_invalid(self.generator_ab(batch.a, batch.valid_a), batch.valid_a)
-        fake_a = zero_invalid(self.generator_ba(batch.b, batch.valid_b), batch.valid_b)
-        cycles = self._cycles(batch, fake_a, fake_b)
+    def _generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], _Translated]:
+        """Weighted losses of the generators, and what these made of the batch."""
+        config, images = self.config, self._translate_twice(batch)
         losses = {
-            "g_ab": self._judge(self.discriminator_b, fake_b, batch.valid_a, is_real=True),
-            "g_ba": self._judge(self.discriminator_a, fake_a, batch.valid_b, is_real=True),
-            "cycle_a": cycles["cycle_a"] * config.lambda_a,
-            "cycle_b": cycles["cycle_b"] * config.lambda_b,
+            "g_ab": self._fooled(self.discriminator_b, images.fake_b, batch.valid_a),
+            "g_ba": self._fooled(self.discriminator_a, images.fake_a, batch.valid_b),
+            **self.cycle.losses(
+                *("a", batch.a, images.back_a, batch.valid_a),
+                weight=config.lambda_a,
+                progress=self.progress,
+                discriminator=self.discriminator_a,
+            ),
+            **self.cycle.losses(
+                *("b", batch.b, images.back_b, batch.valid_b),
+                weight=config.lambda_b,
+                progress=self.progress,
+                discriminator=self.discriminator_b,
+            ),
         }
         if self.shared_bands and config.identity > 0:
             identities = self._identities(batch)
             losses["identity_a"] = identities["identity_a"] * (config.lambda_a * config.identity)
             losses["identity_b"] = identities["identity_b"] * (config.lambda_b * config.identity)
-        return losses, fake_a, fake_b
+        if config.cycle_critic > 0:
+            on_a = self._fooled(self.critic_a, images.back_a, batch.valid_a)
+            on_b = self._fooled(self.critic_b, images.back_b, batch.valid_b)
+            losses |= {"back_a": on_a * config.cycle_critic, "back_b": on_b * config.cycle_critic}
+        losses |= self.hints.losses(self.generators(), batch)
+        return losses, images
 
-    def _cycles(self, batch: Batch, fake_a: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
-        """Distance of each domain's images from what two translations make of them."""
-        back_a = self.generator_ba(fake_b, batch.valid_a)
-        back_b = self.generator_ab(fake_a, batch.valid_b)
-        return {
-            "cycle_a": masked_l1(back_a, batch.a, batch.valid_a),
-            "cycle_b": masked_l1(back_b, batch.b, batch.valid_b),
-        }
+    def _translate_twice(self, batch: Batch) -> _Translated:
+        """Both domains' images there and back, 0 where not valid."""
+        fake_b = zero_invalid(self.generator_ab(batch.a, batch.valid_a), batch.valid_a)
+        fake_a = zero_invalid(self.generator_ba(batch.b, batch.valid_b), batch.valid_b)
+        back_a = zero_invalid(self.generator_ba(fake_b, batch.valid_a), batch.valid_a)
+        back_b = zero_invalid(self.generator_ab(fake_a, batch.valid_b), batch.valid_b)
+        return _Translated(fake_a, fake_b, back_a, back_b)
 
     def _identities(self, batch: Batch) -> dict[str, Tensor]:
         """Distance of each domain's images from what their own domain's generator makes of them."""
@@ -248,15 +320,22 @@ class CycleGAN(Method):
         real: tuple[Tensor, Tensor | None],
         fake: tuple[Tensor, Tensor | None],
     ) -> Tensor:
-        """Half the sum of both errors, which slows the discriminator as in the paper."""
+        """Half the sum of both errors, which slows the discriminator as in the paper.
+
+        The sum itself for the losses whose own papers have it, and the gradient penalty.
+        """
         if self._joins(real[1], fake[1]):
             logits = discriminator(torch.cat([real[0], fake[0]])).chunk(2)
-            says_real: Tensor = self.gan_loss(logits[0], True)
-            says_fake: Tensor = self.gan_loss(logits[1], False)
-            return (says_real + says_fake) * 0.5
-        on_real = self._judge(discriminator, *real, is_real=True)
-        on_fake = self._judge(discriminator, *fake, is_real=False)
-        return (on_real + on_fake) * 0.5
+            on_real: Tensor = self.gan_loss(logits[0], True)
+            on_fake: Tensor = self.gan_loss(logits[1], False)
+        else:
+            on_real = self._judge(discriminator, *real, is_real=True)
+            on_fake = self._judge(discriminator, *fake, is_real=False)
+        loss = (on_real + on_fake) * (0.5 if self.gan_loss.halved else 1.0)
+        if self.config.gan_loss == "wgan-gp" and self.config.gradient_penalty > 0:
+            penalty = gradient_penalty(discriminator, discriminator.logit_weights, real, fake)
+            loss = loss + penalty * self.config.gradient_penalty
+        return loss
 
     def _joins(self, *masks: Tensor | None) -> bool:
         """Whether images with these masks may share a pass: then no mask says which is which."""
@@ -270,10 +349,32 @@ class CycleGAN(Method):
         loss: Tensor = self.gan_loss(discriminator(images, valid), is_real, weights)
         return loss
 
-    def _require_discriminator_grad(self, required: bool) -> None:
+    def _fooled(self, discriminator: Discriminator, images: Tensor, valid: Tensor | None) -> Tensor:
+        """Loss of a generator whose images a discriminator should take for real."""
+        weights = None if valid is None else discriminator.logit_weights(valid)
+        return self.gan_loss.fooled(discriminator(images, valid), weights)
+
+    def _judges(self) -> list[nn.Module]:
+        """The discriminators and, where there are, the critics of what comes back."""
+        judges: list[nn.Module] = [self.discriminator_a, self.discriminator_b]
+        if self.config.cycle_critic > 0:
+            judges += [self.critic_a, self.critic_b]
+        return judges
+
+    def _require_judges_grad(self, required: bool) -> None:
         """Freeze or release the discriminators, which saves their gradients in the first half."""
-        self.discriminator_a.requires_grad_(required)
-        self.discriminator_b.requires_grad_(required)
+        for judge in self._judges():
+            judge.requires_grad_(required)
+
+
+@dataclass(frozen=True)
+class _Translated:
+    """What the generators made of a batch: images of A and of B, and what came back of them."""
+
+    fake_a: Tensor
+    fake_b: Tensor
+    back_a: Tensor
+    back_b: Tensor
 
 
 def sum_of(losses: Mapping[str, Tensor]) -> Tensor:

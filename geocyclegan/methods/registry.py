@@ -64,8 +64,19 @@ def _cyclegan(networks: NetworkSpec, options: Mapping[str, Any]) -> Method:
             )
     config = CycleGANConfig(**options)
     a, b = networks.bands_a, networks.bands_b
+    if config.angle_loss > 0 and max(a, b) == 1:
+        raise OptionError(
+            f"angle_loss is {config.angle_loss}, and a spectrum needs two bands or more; both"
+            " domains have one"
+        )
     generator, generator_args = networks.generator, networks.generator_args
     judge, judge_args = networks.discriminator, networks.discriminator_args
+    critics = None
+    if config.cycle_critic > 0:
+        critics = (
+            build_discriminator(judge, in_channels=a, **judge_args),
+            build_discriminator(judge, in_channels=b, **judge_args),
+        )
     return CycleGAN(
         build_generator(generator, in_channels=a, out_channels=b, **generator_args),
         build_generator(generator, in_channels=b, out_channels=a, **generator_args),
@@ -74,6 +85,7 @@ def _cyclegan(networks: NetworkSpec, options: Mapping[str, Any]) -> Method:
         config,
         networks.shared_bands,
         networks.seed,
+        critics,
     )
 
 

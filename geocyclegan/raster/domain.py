@@ -202,3 +202,34 @@ def shared_bands(a: Domain, b: Domain) -> tuple[tuple[int, int], ...]:
         for i, name in enumerate(a.names)
         if name and name.casefold() in where
     )
+
+
+def mapped_bands(text: str, a: Domain, b: Domain) -> tuple[tuple[int, int], ...]:
+    """Pairs (index in A, index in B) of the bands that a text such as "B04=red,B08=4" names.
+
+    Bands are named by description, without regard to case, or by number from 1.
+
+    Raises:
+        ValueError: the text is not of that form, or names a band that there is not, or one twice.
+    """
+    pairs = []
+    for entry in text.split(","):
+        left, equals, right = (part.strip() for part in entry.partition("="))
+        if not (left and equals and right):
+            raise ValueError(f"{entry.strip() or 'nothing'!r} is no pair; expected A=B,A=B")
+        pairs.append((_band_index(left, a, "A"), _band_index(right, b, "B")))
+    for side, domain in enumerate((a, b)):
+        indices = [pair[side] for pair in pairs]
+        twice = [index for index in indices if indices.count(index) > 1]
+        if twice:
+            raise ValueError(f"{domain.labels[twice[0]]} of {'AB'[side]} is named twice")
+    return tuple(pairs)
+
+
+def _band_index(name: str, domain: Domain, side: str) -> int:
+    names = [known.casefold() for known in domain.labels]
+    if name.casefold() in names:
+        return names.index(name.casefold())
+    if name.isdigit() and 1 <= int(name) <= domain.count:
+        return int(name) - 1
+    raise ValueError(f"{side} has no band {name}; it has {', '.join(domain.labels)}")

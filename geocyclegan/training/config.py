@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 MAY_CHANGE = frozenset(
     {
-        *("chips", "out", "name", "steps", "epochs", "device"),
+        *("chips", "pairs", "weak_pairs", "out", "name", "steps", "epochs", "device"),
         *("devices", "nodes", "precision", "compile", "memory_saving", "deterministic"),
         *("save_every", "panel_every", "val_every", "log_every", "patience"),
     }
@@ -51,12 +51,25 @@ class TrainConfig:
             as the method's paper has.
         batch: images of each domain per step.
         crop: side of the crops in pixels; None: 256 or what the chips and the generator allow.
-        gan_loss: "lsgan" or "vanilla".
+        gan_loss: "lsgan", "vanilla", "hinge" or "wgan-gp".
+        gradient_penalty: weight of the gradient penalty of "wgan-gp".
         lr: learning rate.
         lambda_a: weight of the cycle A → B → A.
         lambda_b: weight of the cycle B → A → B.
         identity: weight of the identity loss relative to the cycle's; 0: off.
+        band_map: bands of A and B that mean the same, as "B04=red,B08=nir", for the identity loss;
+            None: those of one name.
+        cycle_critic: weight of two critics that judge what comes back from two translations.
+        cycle_features: share of the cycle that compares features, growing to this at the end.
+        cycle_end: share of the cycle's weight left at the end, to which it falls linearly.
+        gradient_loss: weight of the gradient difference of cycles and pairs, relative to theirs.
+        angle_loss: weight of the spectral angle of cycles and pairs, relative to theirs.
         pool: images kept for each discriminator.
+        pairs: a chip folder with pairs that are mixed into unpaired training.
+        pair_weight: weight of the mean absolute difference to their truth; None: 10.
+        pair_every: steps from one batch of pairs to the next; None: 1.
+        weak_pairs: a chip folder with pairs of one place that agree roughly.
+        weak_weight: weight of their coarse, robust difference; None: 5.
         decay: share of the steps, the last ones, in which the learning rate falls to zero.
         flip: mirror and turn crops at random.
         seed: of weights, order, crops and pools.
@@ -101,6 +114,18 @@ class TrainConfig:
     lambda_b: float | None = None
     identity: float | None = None
     pool: int | None = None
+    gradient_penalty: float | None = None
+    band_map: str | None = None
+    cycle_critic: float | None = None
+    cycle_features: float | None = None
+    cycle_end: float | None = None
+    gradient_loss: float | None = None
+    angle_loss: float | None = None
+    pairs: Path | None = None
+    pair_weight: float | None = None
+    pair_every: int | None = None
+    weak_pairs: Path | None = None
+    weak_weight: float | None = None
     decay: float | None = None
     flip: bool = True
     seed: int = 0
@@ -137,6 +162,10 @@ class TrainConfig:
             raise OptionError(f"--lr {self.lr}: expected more than 0")
         if self.decay is not None and not 0 <= self.decay <= 1:
             raise OptionError(f"--decay {self.decay}: expected a share from 0 to 1")
+        for name in ("cycle_features", "cycle_end"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise OptionError(f"{option(name)} {value}: expected a share from 0 to 1")
         if not 0 <= self.seed < 2**63:
             raise OptionError(f"--seed {self.seed}: expected 0 or more, below 2^63")
         for name, known in _CHOICES.items():
@@ -154,6 +183,7 @@ class TrainConfig:
             raise OptionError("--schedule plateau: it needs validations; give --val-every")
         self._check_method()
         self._check_norm()
+        self._check_pairs()
 
     @property
     def ranks(self) -> int:
@@ -169,6 +199,25 @@ class TrainConfig:
                 raise OptionError(
                     f"{option(name)} {value}: --method {self.method} does not take it; beside the"
                     f" options of all methods it takes: {taken}"
+                )
+
+        if self.gan_loss in _PENALISED and "gradient_penalty" not in info.options:
+            raise OptionError(
+                f"--gan-loss {self.gan_loss}: --method {self.method} does not take it; choose one"
+                " of: lsgan, vanilla"
+            )
+
+    def _check_pairs(self) -> None:
+        for name, folder in (
+            ("pair_weight", "pairs"),
+            ("pair_every", "pairs"),
+            ("weak_weight", "weak_pairs"),
+        ):
+            value = getattr(self, name)
+            if value is not None and getattr(self, folder) is None:
+                raise OptionError(
+                    f"{option(name)} {value}: it goes with {option(folder)} PAIRED_CHIPS, which is"
+                    " not given"
                 )
 
     def _check_norm(self) -> None:
@@ -236,13 +285,17 @@ class TrainConfig:
 
 _COUNTS = (
     *("width", "d_width", "steps", "epochs", "batch", "crop", "scene_crops"),
-    *("devices", "nodes", "accumulate", "patience"),
+    *("devices", "nodes", "accumulate", "patience", "pair_every"),
 )
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
-_WEIGHTS = ("lambda_a", "lambda_b", "identity", "pool")
+_WEIGHTS = (
+    *("lambda_a", "lambda_b", "identity", "pool", "gradient_penalty", "cycle_critic"),
+    *("gradient_loss", "angle_loss", "pair_weight", "weak_weight"),
+)
+_PENALISED = ("hinge", "wgan-gp")
 _CHOICES = {
     "norm": ("instance", "scene"),
-    "gan_loss": ("lsgan", "vanilla"),
+    "gan_loss": ("lsgan", "vanilla", "hinge", "wgan-gp"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("auto", "32", "tf32", "bf16", "fp16"),
     "schedule": ("linear", "cosine", "one-cycle", "plateau", "constant"),

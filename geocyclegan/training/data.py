@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.methods.base import Batch
 from geocyclegan.training.augment import Augmentation, draw
+from geocyclegan.training.pairset import Hints
 from geocyclegan.training.sampler import ChipSampler
 
 CACHE_BYTES = 2 * 1024**3
@@ -40,6 +41,8 @@ class Chips:
         train_b: training chips of domain B.
         val_a: validation chips of domain A, none or more.
         val_b: validation chips of domain B, none or more.
+        pairs: pairs of other chips that are mixed in (`--pairs`), if any.
+        weak: pairs of other chips that agree roughly (`--weak-pairs`), if any.
     """
 
     folder: Path
@@ -47,6 +50,8 @@ class Chips:
     train_b: ChipSet
     val_a: ChipSet
     val_b: ChipSet
+    pairs: Hints | None = None
+    weak: Hints | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -63,6 +68,20 @@ class Chips:
             ChipSet.open(folder, "b", "val"),
         )
 
+    def with_hints(self, pairs: Path | None, weak: Path | None) -> Self:
+        """Return the same with the pairs of other chip folders.
+
+        Raises:
+            ChipsError: a folder has no pairs, or is damaged.
+            OptionError: its images are not of these domains.
+        """
+        domains = self.train_a.domain, self.train_b.domain
+        return replace(
+            self,
+            pairs=None if pairs is None else Hints.open(pairs, "--pairs", domains),
+            weak=None if weak is None else Hints.open(weak, "--weak-pairs", domains),
+        )
+
     @property
     def size(self) -> int:
         """Side of the smaller chips."""
@@ -75,7 +94,13 @@ class Chips:
 
     def to_json(self) -> dict[str, Any]:
         """Return what a bundle records about the chips."""
+        hints = {"pairs": self.pairs, "weak_pairs": self.weak}
         return {
+            **{
+                name: {"folder": str(h.train.folder.resolve()), "train": len(h.train)}
+                for name, h in hints.items()
+                if h is not None
+            },
             "folder": str(self.folder.resolve()),
             **self.counts(),
             "size": {"a": self.train_a.size, "b": self.train_b.size},
@@ -84,10 +109,12 @@ class Chips:
 
     def fingerprint(self) -> str:
         """Return a hash of what a resumed run must find unchanged: the lists and the radiometry."""
-        described = [
+        described: list[Any] = [
             [[path.name for path in chips.paths], chips.size, chips.domain.to_json()]
             for chips in (self.train_a, self.train_b, self.val_a, self.val_b)
         ]
+        # Only where there are any: a run without them has the hash that it always had.
+        described += [h.train.to_json() for h in (self.pairs, self.weak) if h is not None]
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 

@@ -29,6 +29,7 @@ from geocyclegan.training.checkpoint import (
 )
 from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Batches, Budget, Chips, LevelReader, prefetched
+from geocyclegan.training.hints import hinted, known_pairs
 from geocyclegan.training.ranks import Ranks
 from geocyclegan.training.report import Reporter, is_due
 from geocyclegan.training.resolve import (
@@ -97,7 +98,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     if stored is not None and config.steps is None and config.epochs is None:
         config = config.updated({"steps": stored.steps})
     device = choose_device(config.device)
-    chips = Chips.open(config.chips)
+    chips = Chips.open(config.chips).with_hints(config.pairs, config.weak_pairs)
     config = resolve(config_on(config, device), chips)
     if stored is not None:
         require_same(config, stored)
@@ -176,7 +177,7 @@ class _Trainer:
         self._sampler = sampler_of(config, chips).part(ranks.rank, ranks.size)
         budget = Budget()
         train_a, train_b = LevelReader(chips.train_a, budget), LevelReader(chips.train_b, budget)
-        self._batches = Batches(
+        batches = Batches(
             train_a,
             train_b,
             self._sampler,
@@ -184,15 +185,19 @@ class _Trainer:
             flip=config.flip,
             pin=state.device.type == "cuda",
         )
+        self._batches = hinted(
+            batches, config, chips, budget, ranks, pin=state.device.type == "cuda"
+        )
         self._train = train_a, train_b
         together = config.scene_crops or 1
         held_out = FixedCrops(
             LevelReader(chips.val_a, budget), LevelReader(chips.val_b, budget), self._crop, together
         )
         shown = held_out if len(held_out) else FixedCrops(train_a, train_b, self._crop, together)
-        self._reporter = (
-            Reporter(config, chips, run, state, held_out, shown) if ranks.leads else None
-        )
+        self._reporter: Reporter | None = None
+        if ranks.leads:
+            known = known_pairs(config, chips, budget)
+            self._reporter = Reporter(config, chips, run, state, held_out, shown, known)
         self._losses: dict[str, float] = {}
         self._signal = 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from geocyclegan.chips.pairs import Pairs
 from geocyclegan.errors import ChipsError
 from geocyclegan.methods.base import Batch
 from geocyclegan.training.augment import Augmentation, centred, draw
-from geocyclegan.training.data import LevelReader, Levels, Valid, stack
+from geocyclegan.training.data import Batches, Budget, LevelReader, Levels, Valid, stack
+from geocyclegan.training.pairset import PairSet
 from geocyclegan.training.sampler import ChipSampler, epoch_order, random_of, scene_sets
 
 # Streams of random numbers, apart from those of the unpaired samplers.
@@ -159,6 +160,48 @@ class PairedBatches:
         return ", ".join(f"{paths_a[i]} with {paths_b[j]}" for i, j in drawn)
 
 
+class HintedBatches:
+    """Unpaired batches with pairs beside them.
+
+    Args:
+        batches: the unpaired ones.
+        pairs: pairs that agree pixel by pixel; None: none.
+        every: steps from one batch of those to the next; the first step has one.
+        weak: pairs that agree roughly, in every step; None: none.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        pairs: PairedBatches | None,
+        every: int = 1,
+        weak: PairedBatches | None = None,
+    ) -> None:
+        self._batches, self._pairs, self._every, self._weak = batches, pairs, every, weak
+
+    def load(self, step: int) -> Batch:
+        """Make the batch of a step.
+
+        Raises:
+            ChipsError: a chip cannot be read.
+        """
+        batch = self._batches.load(step)
+        if self._pairs is not None and step % self._every == 0:
+            batch = replace(batch, pairs=self._pairs.load(step // self._every))
+        if self._weak is not None:
+            batch = replace(batch, weak=self._weak.load(step))
+        return batch
+
+    def names(self, step: int) -> str:
+        """Return the files of a step's batch, for messages."""
+        names = [self._batches.names(step)]
+        if self._pairs is not None and step % self._every == 0:
+            names.append(f"the pairs {self._pairs.names(step // self._every)}")
+        if self._weak is not None:
+            names.append(f"the weak pairs {self._weak.names(step)}")
+        return ", ".join(names)
+
+
 @dataclass(frozen=True)
 class FixedPairs:
     """The middle of each pair, the same every time; used like `validate.FixedCrops`.
@@ -204,6 +247,12 @@ class FixedPairs:
         scene = [p for p in self.pairs if not ids or ids[p[0]] == ids[self.pairs[index][0]]]
         first = scene.index(self.pairs[index])
         return [scene[(first + i) % len(scene)] for i in range(min(self.together, len(scene)))]
+
+
+def fixed_pairs(chips: PairSet, budget: Budget, crop: int, together: int = 1) -> FixedPairs:
+    """Return the middles of the pairs of a set."""
+    readers = LevelReader(chips.a, budget), LevelReader(chips.b, budget)
+    return FixedPairs(*readers, chips.pairs, crop, together)
 
 
 def read_pair(

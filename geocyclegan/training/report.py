@@ -11,12 +11,14 @@ from typing import Self
 import torch
 
 from geocyclegan.raster.picture import save_png
+from geocyclegan.training.agreement import agreement, signs_of_a_flip
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Chips
 from geocyclegan.training.logs import CsvLog, TensorBoardLog
+from geocyclegan.training.pairs import FixedPairs
 from geocyclegan.training.panels import draw_panel
 from geocyclegan.training.run import RunFolder
-from geocyclegan.training.score import SCORE, Scores
+from geocyclegan.training.score import SCORE, Scores, score_of
 from geocyclegan.training.state import TrainingState
 from geocyclegan.training.validate import FixedCrops, validate
 
@@ -40,6 +42,7 @@ class Reporter:
         state: what to report on; rows after its step, of an earlier process, are dropped.
         held_out: validation crops, none or more.
         shown: crops for the panels.
+        pairs: pairs on which translations are compared with the truth; None: there are none.
     """
 
     def __init__(
@@ -50,10 +53,12 @@ class Reporter:
         state: TrainingState,
         held_out: FixedCrops,
         shown: FixedCrops,
+        pairs: FixedPairs | None = None,
     ) -> None:
         self._config, self._run, self._state = config, run, state
         self._domains = chips.train_a.domain, chips.train_b.domain
-        self._held_out, self._shown = held_out, shown
+        self._held_out, self._shown, self._pairs = held_out, shown, pairs
+        self._has_warned = False
         self._log = CsvLog(run.log, state.step)
         self._validation = CsvLog(run.validation, state.step)
         self._board = TensorBoardLog(run.tensorboard, state.step)
@@ -90,11 +95,13 @@ class Reporter:
             OutputError: a file cannot be written.
         """
         step, method = self._state.step, self._state.method
-        wanted = self._due(self._config.val_every) and len(self._held_out) > 0
+        wanted = self._due(self._config.val_every) and (len(self._held_out) > 0 or self._pairs)
         if wanted and self._validation.last != step:
-            errors = validate(method, self._held_out, device, stop)
+            errors = self._errors(device, stop)
             if errors is None:
                 return
+            score = score_of(errors)
+            errors |= {} if score is None else {SCORE: score}
             self._validation.write(step, errors)
             self._board.scalars("validation", step, errors)
         panel = self._run.panel(step)
@@ -102,6 +109,30 @@ class Reporter:
             image = draw_panel(method, self._shown, self._domains, device)
             save_png(panel, image)
             self._board.image("panel", step, image)
+
+    def _errors(self, device: torch.device, stop: Callable[[], bool]) -> dict[str, float] | None:
+        """Validate on held-out chips and on pairs, as far as there are any."""
+        method = self._state.method
+        errors: dict[str, float] | None = {}
+        if len(self._held_out):
+            errors = validate(method, self._held_out, device, stop)
+        if errors is None or self._pairs is None:
+            return errors
+        found = agreement(method, self._pairs, self._domains, device, stop)
+        if found is None:
+            return None
+        sign, step = signs_of_a_flip(found), self._state.step
+        # Once when it begins, and at the end: most of the steps in between would say the same.
+        if sign is not None and (not self._has_warned or step == self._config.steps):
+            log.warning(
+                "step %d: %s, on %d pairs: the meaning may be flipped; look at the panels, and let"
+                " pairs tell it with --pairs",
+                step,
+                sign,
+                len(self._pairs),
+            )
+        self._has_warned = sign is not None
+        return errors | found
 
     def _due(self, every: int) -> bool:
         return is_due(self._state.step, every, self._config.steps or 0)

@@ -12,7 +12,7 @@ from geocyclegan.catalogue import method_info
 from geocyclegan.errors import GeoCycleGANError, OptionError
 from geocyclegan.methods import Method, NetworkSpec, build_method
 from geocyclegan.models import Generator, build_discriminator, build_generator, generators
-from geocyclegan.raster.domain import shared_bands
+from geocyclegan.raster.domain import Domain, mapped_bands, shared_bands
 from geocyclegan.training.config import MAY_CHANGE, TrainConfig, option, resolved
 from geocyclegan.training.data import Chips
 from geocyclegan.training.sampler import ChipSampler, PassSampler, Sampler, SceneSampler
@@ -21,10 +21,13 @@ log = logging.getLogger(__name__)
 
 _CANONICAL_CROP = 256
 _SCENE_CROPS = 4
+_PAIR_WEIGHT, _WEAK_WEIGHT = 10.0, 5.0
 # What a method calls an option where its name alone would not say enough; the others keep theirs.
 _ARGUMENTS = {"pool": "pool_size"}
 # Options of methods that are not arguments of theirs: networks, batches and schedule.
-_ELSEWHERE = frozenset({"generator", "batch", "decay"})
+_ELSEWHERE = frozenset(
+    {"generator", "batch", "decay", "band_map", "pairs", "pair_every", "weak_pairs"}
+)
 
 
 def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
@@ -43,13 +46,14 @@ def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
         epochs = method_info(config.method).epochs if config.epochs is None else config.epochs
         steps = sampler_of(config, chips).steps(epochs)
     config = replace(
-        config,
+        _with_pairs(config),
         steps=steps,
         epochs=None,
         crop=_crop(config, chips),
         d_width=config.d_width or config.width,
         scene_crops=_scene_crops(config),
     )
+    _check_pair_size(config, chips)
     # Without memory: only to hear what the registries and the networks have to say.
     with torch.device("meta"):
         build(config, chips)
@@ -66,6 +70,27 @@ def _scene_crops(config: TrainConfig) -> int | None:
             f" give a multiple of {config.ranks}"
         )
     return crops
+
+
+def _with_pairs(config: TrainConfig) -> TrainConfig:
+    """Fill in how much pairs count, where there are any."""
+    given: dict[str, Any] = {}
+    if config.pairs is not None:
+        given["pair_weight"] = _PAIR_WEIGHT if config.pair_weight is None else config.pair_weight
+        given["pair_every"] = config.pair_every or 1
+    if config.weak_pairs is not None:
+        given["weak_weight"] = _WEAK_WEIGHT if config.weak_weight is None else config.weak_weight
+    return replace(config, **given)
+
+
+def _check_pair_size(config: TrainConfig, chips: Chips) -> None:
+    for name, hints in (("pairs", chips.pairs), ("weak_pairs", chips.weak)):
+        if hints is not None and hints.train.a.size < (config.crop or 0):
+            raise OptionError(
+                f"{option(name)} {hints.train.folder}: its chips have {hints.train.a.size} px, and"
+                f" crops have {config.crop}; cut them again with chip --size {config.crop}, or give"
+                f" --crop {hints.train.a.size} or less"
+            )
 
 
 def sampler_of(config: TrainConfig, chips: Chips) -> PassSampler:
@@ -99,7 +124,7 @@ def build(config: TrainConfig, chips: Chips, rank: int = 0) -> Method:
     spec = NetworkSpec(
         bands_a=a.count,
         bands_b=b.count,
-        shared_bands=shared_bands(a, b),
+        shared_bands=identity_bands(config, a, b),
         generator=resolved(config.generator),
         generator_args={"width": config.width, "norm": config.norm},
         discriminator_args={"width": config.d_width, "norm": "instance"},
@@ -113,12 +138,27 @@ def build(config: TrainConfig, chips: Chips, rank: int = 0) -> Method:
     return build_method(config.method, spec, **options)
 
 
+def identity_bands(config: TrainConfig, a: Domain, b: Domain) -> tuple[tuple[int, int], ...]:
+    """Return the bands that mean the same: those of `band_map`, or those of one name.
+
+    Raises:
+        OptionError: `band_map` names a band that there is not, or one twice.
+    """
+    if config.band_map is None:
+        return shared_bands(a, b)
+    try:
+        return mapped_bands(config.band_map, a, b)
+    except ValueError as error:
+        raise OptionError(f"--band-map {config.band_map}: {error}") from None
+
+
 def warn_of_identity(config: TrainConfig, chips: Chips) -> None:
     """Say so where the identity loss is asked for and has no band to look at."""
     a, b = chips.train_a.domain, chips.train_b.domain
-    if config.identity and not shared_bands(a, b):
+    if config.identity and not identity_bands(config, a, b):
         log.warning(
-            "the identity loss is off: no band of A (%s) is named like one of B (%s)",
+            "the identity loss is off: no band of A (%s) is named like one of B (%s); --band-map"
+            " says which mean the same",
             ", ".join(a.labels),
             ", ".join(b.labels),
         )

@@ -49,13 +49,18 @@ def _best(values: Sequence[float]) -> int | None:
 
 
 def score_of(errors: Mapping[str, float]) -> float | None:
-    """Return the one number that validations are compared by.
+    """Return the one number that validations are compared by; None where nothing tells one.
 
-    The distance from the truth where pairs show it; else the mean sliced Wasserstein distance
-    between translated and real images. Cycle errors say nothing about how real a translation looks.
+    One less the mean correlation with the truth where pairs show it; else the mean sliced
+    Wasserstein distance between translated and real images. Cycle errors say nothing about how real
+    a translation looks.
     """
-    for start in ("paired_", "swd_"):
-        found = [value for name, value in errors.items() if name.startswith(start)]
-        if found:
-            return sum(found) / len(found)
-    return None
+    agreements = _means(errors, "r_")
+    if agreements is not None:
+        return 1.0 - agreements
+    return _means(errors, "swd_")
+
+
+def _means(errors: Mapping[str, float], start: str) -> float | None:
+    found = [errors[start + way] for way in ("a2b", "b2a") if start + way in errors]
+    return sum(found) / len(found) if found else None

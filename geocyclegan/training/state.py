@@ -78,7 +78,7 @@ class TrainingState:
             _fitting(self._load_networks, checkpoint)
         self._networks = self._place_networks()
         self.optimizers = {name: fused(each) for name, each in self.method.optimizers().items()}
-        self.mean = RunningMean(dict(self.generators), config.ema)
+        self.mean = RunningMean({**self.generators}, config.ema)
         if self._ranks.rank:
             # The weights are the same everywhere; what is drawn from here on is not.
             torch.manual_seed(seed_of(config, self._ranks.rank))
@@ -106,6 +106,7 @@ class TrainingState:
         Raises:
             TrainingError: the device has not memory enough.
         """
+        self.method.set_progress(self.step / max(self.schedule.total, 1))
         losses = []
         self._passes.count = len(batches)
         try:

@@ -12,7 +12,6 @@ from geocyclegan.methods.base import Batch, Method
 from geocyclegan.training.augment import centred
 from geocyclegan.training.data import LevelReader, stack
 from geocyclegan.training.distances import kernel_distance, patches, sliced_wasserstein
-from geocyclegan.training.score import SCORE, score_of
 
 MOST_PAIRS = 64
 """Validation takes so many crops at most, spread evenly over the chips."""
@@ -79,8 +78,7 @@ def validate(
     Returns:
         The errors by the method's own names; `swd_<direction>` and `kernel_<direction>`, distances
         of translated crops from the real ones of their target domain, where there is something to
-        compare; `score`, by which validations are compared, where one can be told. None if `stop`
-        came true.
+        compare. None if `stop` came true.
 
     Raises:
         ChipsError: a chip cannot be read.
@@ -95,9 +93,7 @@ def validate(
         for name, error in method.validate(batch).items():
             sums[name] = error.double() + sums.get(name, 0.0)
         seen.add(batch, index)
-    errors = {name: float(total) / len(chosen) for name, total in sums.items()} | seen.distances()
-    score = score_of(errors)
-    return errors if score is None else errors | {SCORE: score}
+    return {name: float(total) / len(chosen) for name, total in sums.items()} | seen.distances()
 
 
 class _Seen:

@@ -1,0 +1,85 @@
+"""Pair hints: a few pairs of one place tell unpaired training which way the meaning goes.
+
+An unpaired method may settle on a flipped meaning that its losses cannot notice. Its step adds
+`PairHints.losses` to the losses of its generators, and the batch brings the pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from geocyclegan.errors import OptionError
+from geocyclegan.methods.base import Batch, Direction, ends, zero_invalid
+from geocyclegan.methods.distances import coarse_distance, gradient_difference, spectral_angle
+from geocyclegan.methods.losses import masked_l1
+
+
+@dataclass(frozen=True)
+class PairHints:
+    """How much pairs count.
+
+    Attributes:
+        weight: of the mean absolute difference between translation and truth.
+        gradient: of the gradient difference, relative to it.
+        spectral_angle: of the spectral angle in radians, relative to it; for two bands or more.
+        weak: of the coarse, robust difference on loosely paired images.
+
+    Raises:
+        OptionError: a weight is negative.
+    """
+
+    weight: float = 0.0
+    gradient: float = 0.0
+    spectral_angle: float = 0.0
+    weak: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value >= 0:
+                raise OptionError(f"weight {name} of pairs is {value}; expected 0 or more")
+
+    def losses(self, generators: Mapping[Direction, nn.Module], batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted losses of what the batch brings; none where it brings no pairs.
+
+        Args:
+            generators: by direction, called as `generator(x, valid)`.
+            batch: with `pairs`, `weak`, both or neither.
+
+        Returns:
+            pair_ab, pair_ba (with gradient and angle), weak_ab, weak_ba, as far as there are such
+            generators and pairs.
+        """
+        losses = {}
+        for direction, generator in generators.items():
+            way = direction.replace("2", "")
+            if batch.pairs is not None and self.weight > 0:
+                losses[f"pair_{way}"] = self._close(generator, direction, batch.pairs)
+            if batch.weak is not None and self.weak > 0:
+                x, y, valid = _translated(generator, direction, batch.weak)
+                losses[f"weak_{way}"] = coarse_distance(x, y, valid) * self.weak
+        return losses
+
+    def _close(self, generator: nn.Module, direction: Direction, pairs: Batch) -> Tensor:
+        x, y, valid = _translated(generator, direction, pairs)
+        loss = masked_l1(x, y, valid)
+        if self.gradient > 0:
+            loss = loss + gradient_difference(x, y, valid) * self.gradient
+        if self.spectral_angle > 0 and y.shape[1] > 1:
+            loss = loss + spectral_angle(x, y, valid) * self.spectral_angle
+        return loss * self.weight
+
+
+def _translated(
+    generator: nn.Module, direction: Direction, pairs: Batch
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Translations of pairs, the truth, and where both are valid."""
+    source, target, _ = ends(direction)
+    images, valid = pairs.side(source)
+    truth, known = pairs.side(target)
+    translation = zero_invalid(generator(images, valid), valid)
+    if valid is not None and known is not None and known is not valid:
+        return translation, truth, valid.bool() & known.bool()
+    return translation, truth, known if valid is None else valid
