@@ -179,11 +179,23 @@ def _by_method(values: dict[str, str]) -> str:
     type=click.Path(path_type=Path),
     help="YAML file with these options; those on the command line come first.",
 )
+@click.option(
+    "--find-lr",
+    "finds_lr",
+    is_flag=True,
+    help="Try learning rates, print what they do and which to take, and write nothing.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run --name, up to --steps in total.")
 @overwrite_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, config_file: Path | None, resume: bool, overwrite: bool, **values: Any
+    ctx: click.Context,
+    /,
+    config_file: Path | None,
+    finds_lr: bool,
+    resume: bool,
+    overwrite: bool,
+    **values: Any,
 ) -> None:
     """Train a model that translates between the two domains of CHIPS.
 
@@ -215,6 +227,17 @@ def command(
     else:
         config = _DEFAULT.updated(given)
 
+    if finds_lr:
+        if resume or overwrite:
+            raise click.UsageError(
+                "--find-lr: it changes no run; leave --resume and --overwrite out"
+            )
+        from geocyclegan.training.finder import find_lr
+
+        trial = find_lr(config)
+        click.echo(trial.table())
+        click.echo(f"Suggestion: --lr {trial.suggestion:.1e}")
+        return
     from geocyclegan.training.loop import train
 
     result = train(config, resume=resume, overwrite=overwrite)

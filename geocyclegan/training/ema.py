@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class RunningMean:
         decay: share of the old mean in the new one.
     """
 
-    def __init__(self, networks: Mapping[str, nn.Module], decay: float) -> None:
+    def __init__(self, networks: Mapping[Any, nn.Module], decay: float) -> None:
         self.decay = decay
         self._live: dict[str, Tensor] = {}
         if decay:

@@ -7,11 +7,12 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import cast
 
 import torch
 from lightning.fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from geocyclegan.errors import OptionError
 from geocyclegan.models import Discriminator, Generator
@@ -54,11 +55,57 @@ def memory_format(device: torch.device, precision: PrecisionName) -> torch.memor
     return torch.contiguous_format if precision == "32" else torch.channels_last
 
 
-def save_memory(networks: Sequence[nn.Module], on: bool) -> None:
-    """Let generators compute activations again in the backward pass."""
+def save_memory(networks: Sequence[nn.Module]) -> None:
+    """Let generators compute activations again in the backward pass.
+
+    Raises:
+        OptionError: a generator has no plan by which it could.
+    """
     for network in _parts(networks):
         if isinstance(network, Generator):
-            network.memory_saving = on
+            if not network.plan:
+                raise OptionError(
+                    f"--memory-saving: {type(network).__name__} runs in one piece; choose another"
+                    " --generator, or a smaller --crop"
+                )
+            network.memory_saving = True
+
+
+def reflect(x: Tensor, padding: Sequence[int]) -> Tensor:
+    """Reflect the borders, from operations whose gradients are the same every time on CUDA, too.
+
+    Args:
+        x: (samples, channels, height, width).
+        padding: left, right, top, bottom.
+    """
+    left, right, top, bottom = padding
+    width, height = x.shape[-1], x.shape[-2]
+    x = torch.cat(
+        [
+            x[..., 1 : left + 1].flip(-1),
+            x,
+            x[..., width - right - 1 : width - 1].flip(-1),
+        ],
+        dim=-1,
+    )
+    return torch.cat(
+        [
+            x[..., 1 : top + 1, :].flip(-2),
+            x,
+            x[..., height - bottom - 1 : height - 1, :].flip(-2),
+        ],
+        dim=-2,
+    )
+
+
+def repeatable_padding(networks: Sequence[nn.Module]) -> None:
+    """Pad without PyTorch's own reflection, which CUDA has no repeatable gradient for."""
+    for network in networks:
+        for module in network.modules():
+            if isinstance(module, nn.ReflectionPad2d):
+                module.forward = partial(  # type: ignore[method-assign]
+                    reflect, padding=module.padding
+                )
 
 
 def wants_compile(asked: bool | None, device: torch.device, steps: int) -> bool:

@@ -22,6 +22,7 @@ from geocyclegan.training.optimizers import Passes, fused, wrap
 from geocyclegan.training.placing import (
     compile_networks,
     memory_format,
+    repeatable_padding,
     save_memory,
     wants_compile,
 )
@@ -78,7 +79,7 @@ class TrainingState:
             _fitting(self._load_networks, checkpoint)
         self._networks = self._place_networks()
         self.optimizers = {name: fused(each) for name, each in self.method.optimizers().items()}
-        self.mean = RunningMean({**self.generators}, config.ema)
+        self.mean = RunningMean(self.generators, config.ema)
         if self._ranks.rank:
             # The weights are the same everywhere; what is drawn from here on is not.
             torch.manual_seed(seed_of(config, self._ranks.rank))
@@ -176,7 +177,10 @@ class TrainingState:
                 network.to(memory_format=form)
                 placed.append(network)
                 setattr(self.method, name, self._fabric.setup_module(network))
-        save_memory(placed, config.memory_saving)
+        if config.memory_saving:
+            save_memory(placed)
+        if config.deterministic and self.device.type == "cuda":
+            repeatable_padding(placed)
         if config.norm == "scene" and self._ranks.size > 1:
             for generator in self.generators.values():
                 for norm in generator.norm_layers():

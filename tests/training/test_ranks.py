@@ -96,7 +96,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[BasePr
             "TORCHELASTIC_RUN_ID": "test",
             "OMP_NUM_THREADS": "1",
         }
-        started = []
+        started: list[BaseProcess] = []
         for rank in range(count):
             own = common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             error = folder / f"{rank}.txt"
@@ -161,7 +161,7 @@ def test_a_resume_on_as_many_processes_is_exact_and_on_another_number_is_refused
     start: Callable[..., list[BaseProcess]],
     assert_same_run: SameRun,
 ) -> None:
-    common = {"steps": 4, "save_every": 2, "panel_every": 0, "val_every": 2, "ema": 0.9}
+    common = {"steps": 4, "save_every": 2, "panel_every": 4, "val_every": 2, "ema": 0.9}
     whole, halves = tiny(**common, name="whole"), tiny(**common, name="halves")
     codes, said = _ended(start(_options(whole)))
     assert codes == [0, 0], said
