@@ -94,7 +94,10 @@ class SceneNorm2d(nn.Module):
         if self.mode == "frozen":
             return self._frozen(x, valid)
         # Half precision loses the variance of flat tiles (NaN); statistics stay fp32 or better.
-        features = x.to(torch.promote_types(x.dtype, torch.float32))
+        # PyTorch's own kernels see to that inside, without a copy of the features.
+        inside = self.mode == "instance" and valid is None and x.shape[-2] * x.shape[-1] > 1
+        inside = inside and self.across is None
+        features = x if inside else x.to(torch.promote_types(x.dtype, torch.float32))
         if self.mode == "dense":
             out = self._dense(features, valid, at)
         elif self.mode == "collect":
@@ -107,9 +110,10 @@ class SceneNorm2d(nn.Module):
             out = _weighted_norm(features, valid, self.eps, over)
         elif self.pool == "scene" or x.shape[0] == 1:
             # The same numbers for one sample, and it takes channels last as they are.
-            out = F.batch_norm(features, None, None, training=True, eps=self.eps)
+            out = F.batch_norm(features, None, None, *_single(x), training=True, eps=self.eps)
         else:
-            out = F.instance_norm(features, eps=self.eps)
+            weight, bias = _single(x)
+            out = F.instance_norm(features, weight=weight, bias=bias, eps=self.eps)
         out = out.to(x.dtype)
         if x.is_contiguous(memory_format=torch.channels_last):
             # F.instance_norm answers in NCHW; the convolution that follows wants what it gave.
@@ -183,6 +187,18 @@ class SceneNorm2d(nn.Module):
     def extra_repr(self) -> str:
         """Show the arguments in the network's printout."""
         return f"{self.channels}, eps={self.eps}, pool={self.pool!r}, scale={self.scale}"
+
+
+def _single(x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Weights of 1 and biases of 0 that keep the statistics of half precision single.
+
+    PyTorch's kernels keep them in the precision of these, and without any in that of the features,
+    whose rounding then shows in every pixel.
+    """
+    if x.dtype not in (torch.bfloat16, torch.float16):
+        return None, None
+    ones = torch.ones(x.shape[1], dtype=torch.float32, device=x.device)
+    return ones, torch.zeros_like(ones)
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:

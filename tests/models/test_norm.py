@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geocyclegan.errors import OptionError
-from geocyclegan.models.norm import SceneNorm2d, norm_layer
+from geocyclegan.models.norm import Pool, SceneNorm2d, norm_layer
 
 
 @pytest.fixture
@@ -131,3 +131,24 @@ def test_refuses_what_it_does_not_know() -> None:
     layer.mode = "dense"
     with pytest.raises(ValueError, match="needs cells, and the position"):
         layer(torch.zeros(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("pool", ["crop", "scene"])
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_half_precision_is_rounded_once(
+    dtype: torch.dtype, pool: Pool, samples: int, layout: torch.memory_format
+) -> None:
+    """Statistics of half precision would show as errors of more than the rounding of the result."""
+    torch.manual_seed(0)
+    x = (torch.randn(samples, 4, 16, 16) * 3 + 50).to(dtype).contiguous(memory_format=layout)
+    x[:, 0] = 7.0
+    norm = SceneNorm2d(4, pool=pool)
+    out, exact = norm(x), norm(x.double())
+    assert out.dtype == dtype
+    assert out.is_contiguous(memory_format=layout)
+    # Half a unit in the last place of the largest value, and the flat channel stays flat.
+    unit = torch.finfo(dtype).eps * float(exact.abs().max())
+    assert (out.double() - exact).abs().max() <= 0.5 * unit + 1e-4
+    assert torch.isfinite(out).all()
