@@ -117,12 +117,12 @@ class Textbook:
         if self.identity:
             loss = loss + 5 * F.l1_loss(self.g_ba(a), a) + 5 * F.l1_loss(self.g_ab(b), b)
         self.adam_g.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.adam_g.step()
         self.adam_d.zero_grad()
         for judge, real, fake in ((self.d_a, a, fake_a), (self.d_b, b, fake_b)):
             half = says(judge(real), 1.0) + says(judge(fake.detach()), 0.0)
-            (half * 0.5).backward()
+            torch.autograd.backward(half * 0.5)
         self.adam_d.step()
         return loss.item()
 
@@ -183,7 +183,7 @@ def main(words: Sequence[str] | None = None) -> None:
     on_gpu = device.type == "cuda"
     torch.backends.cudnn.benchmark = on_gpu
     chosen = choose_precision(args.precision, device)
-    peak = {name: matmul_rate(device, name) for name in {"32", chosen}}
+    peak: dict[str, float] = {name: matmul_rate(device, name) for name in {"32", chosen}}
     name = torch.cuda.get_device_name(device) if on_gpu else platform.processor() or "CPU"
     print(f"{date.today()}, {name}, torch {torch.__version__}, {args.threads} threads,")
     rates = ", ".join(f"{p} {rate:.2f} TFLOP/s" for p, rate in sorted(peak.items()))
@@ -292,7 +292,7 @@ def flops_of(case: Case, device: torch.device) -> float:
     def forward(network: nn.Module, x: Tensor) -> int:
         with FlopCounterMode(display=False) as counter:
             network(x)
-        return counter.get_total_flops()
+        return int(counter.get_total_flops())
 
     a, b = (forward(g, x) for g, x in zip(generators, images, strict=True))
     each = 3 if case.bands[0] == case.bands[1] else 2

@@ -147,7 +147,7 @@ def test_killed_between_validation_and_checkpoint_it_decides_the_same(
     assert_same_run: Callable[[Path, Path], None],
 ) -> None:
     scored([5.0, 1.0, 2.0, 3.0, 4.0, 5.0])
-    options = {"steps": 6, "val_every": 1, "panel_every": 6, "save_every": 2, "log_every": 1}
+    options: dict[str, Any] = {"steps": 6, "val_every": 1, "panel_every": 6, "save_every": 2, "log_every": 1}
     options |= {"schedule": "plateau", "patience": 4}
     whole = train(tiny(**options, name="whole")).run
     again = train(tiny(**options, name="again")).run
@@ -160,7 +160,7 @@ def test_killed_between_validation_and_checkpoint_it_decides_the_same(
 def test_what_needs_validation_says_so() -> None:
     for options in ({"patience": 3}, {"schedule": "plateau"}):
         with pytest.raises(OptionError, match="give --val-every"):
-            TrainConfig(val_every=0, **options)  # type: ignore[arg-type]
+            TrainConfig(val_every=0, **options)
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine", "one-cycle", "constant"])
