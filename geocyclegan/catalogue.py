@@ -37,7 +37,7 @@ All None: pairs come with numbers of their own only where there are pairs (see `
 """
 
 _CYCLE: Mapping[str, Any] = {
-    "gradient_penalty": 10.0,
+    "gradient_penalty": None,
     "lambda_a": 10.0,
     "lambda_b": 10.0,
     "identity": 0.5,
@@ -49,7 +49,7 @@ _CYCLE: Mapping[str, Any] = {
     "angle_loss": 0.0,
     "pool": 50,
 }
-"""What beside that makes CycleGAN."""
+"""What beside that makes CycleGAN; the penalty has a number only with its own loss."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from geocyclegan.progress import Progress
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
+from geocyclegan.raster.windows import Window
 
 Pairs = tuple[tuple[int, int], ...]
 """Pairs (number of the chip in A, number in B), sorted."""
@@ -173,23 +174,35 @@ def _grids(folder: Path, domain: DomainName, chips: ChipSet) -> list[Hashable]:
     if not chips.virtual and not _is_georeferenced(chips):
         # A set is georeferenced or it is not: no need to open a hundred thousand PNGs.
         return [None] * len(chips)
-    scenes: dict[Source, Grid] = {}
+    if chips.virtual:
+        scenes = {source: _grid_of_source(source) for source in {v.source for v in chips.virtual}}
+        return [_grid_key(scenes[v.source].window(v.window)) for v in chips.virtual]
+    if chips.scene_ids:
+        return [_grid_key(grid) for grid in _grids_of_scenes(folder, chips)]
     keys = []
     with Progress(len(chips), f"pairs of {domain}", "chip") as progress:
-        for index in range(len(chips)):
-            keys.append(_grid_key(_grid_of_chip(chips, index, scenes)))
+        for path in chips.paths:
+            keys.append(_grid_key(_grid_of_file(path)))
             progress.update()
     return keys
 
 
-def _grid_of_chip(chips: ChipSet, index: int, scenes: dict[Source, Grid]) -> Grid | None:
-    """The grid of a file, or of a window of a scene; those of scenes are kept in `scenes`."""
-    if not chips.virtual:
-        return _grid_of_file(chips.paths[index])
-    virtual = chips.virtual[index]
-    if virtual.source not in scenes:
-        scenes[virtual.source] = _grid_of_source(virtual.source)
-    return scenes[virtual.source].window(virtual.window)
+def _grids_of_scenes(folder: Path, chips: ChipSet) -> list[Grid | None]:
+    """The grid of each chip of a listed set, by one file of each scene and the list's windows."""
+    windows = {
+        row.chip: Window(row.row, row.col, chips.size, chips.size) for row in read_rows(folder)
+    }
+    scenes: dict[str, Grid | None] = {}
+    grids = []
+    for path, scene in zip(chips.paths, chips.scene_ids, strict=True):
+        window = windows[path.relative_to(folder).as_posix()]
+        if scene not in scenes:
+            grid = _grid_of_file(path)
+            back = Window(-window.row, -window.col, *window.shape)
+            scenes[scene] = None if grid is None else grid.window(back)
+        whole = scenes[scene]
+        grids.append(None if whole is None else whole.window(window))
+    return grids
 
 
 def _grid_of_file(path: Path) -> Grid | None:

@@ -88,7 +88,7 @@ def _by_method(values: dict[str, str]) -> str:
     "Weight, relative to the cycle's, of the identity loss over the bands that both domains name"
     " alike; 0: off.",
 )
-@_option("--gradient-penalty", "Weight of the gradient penalty of --gan-loss wgan-gp.")
+@_option("--gradient-penalty", "Weight of the penalty of --gan-loss wgan-gp.", float, "10")
 @_option(
     "--band-map",
     "Bands of A and B that mean the same, by name or number, such as B04=red,B08=nir, for the"
@@ -134,6 +134,16 @@ def _by_method(values: dict[str, str]) -> str:
     show_default=True,
     help="Mirror and turn crops at random; shadows have a direction.",
 )
+@_option("--zoom", "Largest factor by which crops are enlarged or shrunk, up to 2; 1: never.")
+@_option("--rotate", "Largest angle in degrees by which crops are turned; 0: never.")
+@_option("--jitter-db", "Largest random change of bands in decibel, in dB; 0: none.")
+@_option("--jitter-gain", "Largest random relative change of the other bands; 0: none.")
+@_option(
+    "--jitter-offset",
+    "Largest random shift of the other bands, as a share of their range; 0: none.",
+)
+@_option("--speckle", "Looks of random speckle that multiplies radar bands.", float, "none")
+@_option("--band-dropout", "Chance of each band to be lost, never all of them; 0: none.")
 @_option("--seed", "Seed of weights, order, crops and pools.")
 @_option("--device", "Where to train.", click.Choice(["auto", "cpu", "cuda"]))
 @_option(

@@ -21,9 +21,11 @@ from geocyclegan.errors import BundleError, OptionError
 from geocyclegan.methods.base import Batch, Direction, Method, zero_invalid
 from geocyclegan.methods.cycle import CycleTerms
 from geocyclegan.methods.hints import PairHints
-from geocyclegan.methods.losses import GanKind, GanLoss, gradient_penalty, masked_l1
+from geocyclegan.methods.losses import GanKind, GanLoss, bare, gradient_penalty, masked_l1
 from geocyclegan.methods.pool import ImagePool
 from geocyclegan.models import Discriminator
+
+_GRADIENT_PENALTY = 10.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class CycleGANConfig:
 
     Args:
         gan_loss: "lsgan", "vanilla", "hinge" or "wgan-gp".
-        gradient_penalty: weight of the penalty of "wgan-gp".
+        gradient_penalty: weight of the penalty of "wgan-gp"; None: 10, as in its paper.
         lambda_a: weight of the cycle A → B → A.
         lambda_b: weight of the cycle B → A → B.
         identity: weight of the identity loss relative to the cycle of the same domain; 0: off.
@@ -54,7 +56,7 @@ class CycleGANConfig:
     """
 
     gan_loss: GanKind = "lsgan"
-    gradient_penalty: float = 10.0
+    gradient_penalty: float | None = None
     lambda_a: float = 10.0
     lambda_b: float = 10.0
     identity: float = 0.5
@@ -71,10 +73,11 @@ class CycleGANConfig:
     beta2: float = 0.999
 
     def __post_init__(self) -> None:
-        weights = ("gradient_penalty", "lambda_a", "lambda_b", "identity", "cycle_critic")
-        for name in (*weights, "pool_size"):
+        for name in ("lambda_a", "lambda_b", "identity", "cycle_critic", "pool_size"):
             if not getattr(self, name) >= 0:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if self.gradient_penalty is not None and not self.gradient_penalty >= 0:
+            raise OptionError(f"gradient_penalty is {self.gradient_penalty}; expected 0 or more")
         if not self.lr > 0:
             raise OptionError(f"lr is {self.lr}; expected more than 0")
         for name in ("beta1", "beta2"):
@@ -112,8 +115,7 @@ class CycleGAN(Method):
         critics: judge what two translations make of images of A and of B; None: nobody does.
 
     Raises:
-        OptionError: the networks' bands do not fit, a shared band does not exist, or critics are
-            weighted and missing.
+        OptionError: bands do not fit or do not exist, or critics are weighted and missing.
     """
 
     def __init__(
@@ -332,9 +334,10 @@ class CycleGAN(Method):
             on_real = self._judge(discriminator, *real, is_real=True)
             on_fake = self._judge(discriminator, *fake, is_real=False)
         loss = (on_real + on_fake) * (0.5 if self.gan_loss.halved else 1.0)
-        if self.config.gan_loss == "wgan-gp" and self.config.gradient_penalty > 0:
-            penalty = gradient_penalty(discriminator, discriminator.logit_weights, real, fake)
-            loss = loss + penalty * self.config.gradient_penalty
+        if self.config.gan_loss == "wgan-gp":
+            weight = self.config.gradient_penalty
+            penalty = gradient_penalty(bare(discriminator), discriminator.logit_weights, real, fake)
+            loss = loss + penalty * (_GRADIENT_PENALTY if weight is None else weight)
         return loss
 
     def _joins(self, *masks: Tensor | None) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from geocyclegan.errors import OptionError
 from geocyclegan.methods.base import Batch, Direction, ends, zero_invalid
 from geocyclegan.methods.distances import coarse_distance, gradient_difference, spectral_angle
-from geocyclegan.methods.losses import masked_l1
+from geocyclegan.methods.losses import masked_l1, single
 
 
 @dataclass(frozen=True)
@@ -42,24 +42,33 @@ class PairHints:
                 raise OptionError(f"weight {name} of pairs is {value}; expected 0 or more")
 
     def losses(self, generators: Mapping[Direction, nn.Module], batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted losses of what the batch brings; none where it brings no pairs.
+        """Return the weighted losses of the pairs of a batch.
 
         Args:
             generators: by direction, called as `generator(x, valid)`.
             batch: with `pairs`, `weak`, both or neither.
 
         Returns:
-            pair_ab, pair_ba (with gradient and angle), weak_ab, weak_ba, as far as there are such
-            generators and pairs.
+            pair_ab, pair_ba (with gradient and angle) and weak_ab, weak_ba, as far as there are
+            such generators and weights; 0 in a step that has no pairs, so that the names are the
+            same in every step.
         """
+        nothing = single(batch.a).new_zeros(())
         losses = {}
         for direction, generator in generators.items():
             way = direction.replace("2", "")
-            if batch.pairs is not None and self.weight > 0:
-                losses[f"pair_{way}"] = self._close(generator, direction, batch.pairs)
-            if batch.weak is not None and self.weak > 0:
-                x, y, valid = _translated(generator, direction, batch.weak)
-                losses[f"weak_{way}"] = coarse_distance(x, y, valid) * self.weak
+            if self.weight > 0:
+                losses[f"pair_{way}"] = (
+                    nothing
+                    if batch.pairs is None
+                    else self._close(generator, direction, batch.pairs)
+                )
+            if self.weak > 0:
+                losses[f"weak_{way}"] = (
+                    nothing
+                    if batch.weak is None
+                    else self._roughly(generator, direction, batch.weak)
+                )
         return losses
 
     def _close(self, generator: nn.Module, direction: Direction, pairs: Batch) -> Tensor:
@@ -70,6 +79,9 @@ class PairHints:
         if self.spectral_angle > 0 and y.shape[1] > 1:
             loss = loss + spectral_angle(x, y, valid) * self.spectral_angle
         return loss * self.weight
+
+    def _roughly(self, generator: nn.Module, direction: Direction, pairs: Batch) -> Tensor:
+        return coarse_distance(*_translated(generator, direction, pairs)) * self.weak
 
 
 def _translated(

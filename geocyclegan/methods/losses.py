@@ -166,6 +166,26 @@ def gradient_penalty(
     return (length - 1.0).square().mean()
 
 
+def bare(network: nn.Module) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """Return a network's own forward, in single precision where its weights are.
+
+    An engine wraps networks, to run them in half precision and to allow no gradients but by its own
+    backward pass. A penalty needs gradients of its own, and squares of half precision vanish.
+
+    Args:
+        network: called as `network(x, valid)`, wrapped or not.
+    """
+    own = getattr(network, "module", network)
+
+    def forward(x: Tensor, valid: Tensor | None) -> Tensor:
+        weight = next(own.parameters())
+        with torch.autocast(x.device.type, enabled=False):
+            out: Tensor = own(x.to(weight.dtype), valid)
+        return out
+
+    return forward
+
+
 def single(x: Tensor) -> Tensor:
     """Return the same values in single precision or better."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,6 +1,7 @@
 """Random crops, mirrors and quarter turns, as values that are drawn once and applied to anything.
 
-A chip's pixels and its valid mask go through the same `Augmentation`, so they cannot part.
+A chip's pixels and its valid mask go through the same `Augmentation`, so they cannot part. Other
+scales and angles, which need new pixels, are in `warp`; what changes values is in `radiometric`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ class Augmentation:
         if self.mirrored:
             view = view[..., ::-1]
         return np.rot90(view, self.turns, axes=(-2, -1)) if self.turns else view
+
+    def cut(
+        self, levels: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_] | None, crop: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_] | None]:
+        """Return views of levels `(bands, height, width)` and mask; None: all are valid."""
+        return self.apply(levels, crop), None if valid is None else self.apply(valid, crop)
 
 
 def draw(

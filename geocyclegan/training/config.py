@@ -52,7 +52,7 @@ class TrainConfig:
         batch: images of each domain per step.
         crop: side of the crops in pixels; None: 256 or what the chips and the generator allow.
         gan_loss: "lsgan", "vanilla", "hinge" or "wgan-gp".
-        gradient_penalty: weight of the gradient penalty of "wgan-gp".
+        gradient_penalty: weight of the gradient penalty of "wgan-gp"; None: 10.
         lr: learning rate.
         lambda_a: weight of the cycle A → B → A.
         lambda_b: weight of the cycle B → A → B.
@@ -72,6 +72,13 @@ class TrainConfig:
         weak_weight: weight of their coarse, robust difference; None: 5.
         decay: share of the steps, the last ones, in which the learning rate falls to zero.
         flip: mirror and turn crops at random.
+        zoom: largest factor by which crops are enlarged or shrunk; 1: never.
+        rotate: largest angle in degrees by which crops are turned, both ways.
+        jitter_db: largest change of bands in decibel.
+        jitter_gain: largest relative change of the other bands.
+        jitter_offset: largest shift of the other bands, as a share of their range.
+        speckle: looks of the speckle that multiplies radar bands; None: none.
+        band_dropout: chance of each band to be lost.
         seed: of weights, order, crops and pools.
         device: "auto", "cpu" or "cuda".
         precision: "32", "tf32", "bf16" or "fp16"; "auto": what the device runs fast.
@@ -128,6 +135,13 @@ class TrainConfig:
     weak_weight: float | None = None
     decay: float | None = None
     flip: bool = True
+    zoom: float = 1.0
+    rotate: float = 0.0
+    jitter_db: float = 0.0
+    jitter_gain: float = 0.0
+    jitter_offset: float = 0.0
+    speckle: float | None = None
+    band_dropout: float = 0.0
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -162,10 +176,12 @@ class TrainConfig:
             raise OptionError(f"--lr {self.lr}: expected more than 0")
         if self.decay is not None and not 0 <= self.decay <= 1:
             raise OptionError(f"--decay {self.decay}: expected a share from 0 to 1")
-        for name in ("cycle_features", "cycle_end"):
+        for name, (low, high, what) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise OptionError(f"{option(name)} {value}: expected a share from 0 to 1")
+            if value is not None and not low <= value <= high:
+                raise OptionError(
+                    f"{option(name)} {value}: expected {what} from {low:g} to {high:g}"
+                )
         if not 0 <= self.seed < 2**63:
             raise OptionError(f"--seed {self.seed}: expected 0 or more, below 2^63")
         for name, known in _CHOICES.items():
@@ -205,6 +221,16 @@ class TrainConfig:
             raise OptionError(
                 f"--gan-loss {self.gan_loss}: --method {self.method} does not take it; choose one"
                 " of: lsgan, vanilla"
+            )
+
+        if self.gradient_penalty is not None and self.gan_loss != "wgan-gp":
+            raise OptionError(
+                f"--gradient-penalty {self.gradient_penalty}: it goes with --gan-loss wgan-gp"
+            )
+        if self.band_map is not None and self.identity == 0:
+            raise OptionError(
+                f"--band-map {self.band_map}: it is for the identity loss, which --identity 0 puts"
+                " off; leave one of them out"
             )
 
     def _check_pairs(self) -> None:
@@ -292,6 +318,17 @@ _WEIGHTS = (
     *("lambda_a", "lambda_b", "identity", "pool", "gradient_penalty", "cycle_critic"),
     *("gradient_loss", "angle_loss", "pair_weight", "weak_weight"),
 )
+_RANGES = {
+    "cycle_features": (0.0, 1.0, "a share"),
+    "cycle_end": (0.0, 1.0, "a share"),
+    "zoom": (1.0, 2.0, "a factor"),
+    "rotate": (0.0, 180.0, "degrees"),
+    "jitter_db": (0.0, 20.0, "decibel"),
+    "jitter_gain": (0.0, 0.99, "a share"),
+    "jitter_offset": (0.0, 0.99, "a share"),
+    "speckle": (0.1, 1000.0, "looks"),
+    "band_dropout": (0.0, 0.99, "a share"),
+}
 _PENALISED = ("hinge", "wgan-gp")
 _CHOICES = {
     "norm": ("instance", "scene"),

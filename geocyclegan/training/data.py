@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +19,10 @@ from torch import Tensor
 
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.methods.base import Batch
-from geocyclegan.training.augment import Augmentation, draw
 from geocyclegan.training.pairset import Hints
+from geocyclegan.training.radiometric import Radiometric, RadiometricOptions, apply_all
 from geocyclegan.training.sampler import ChipSampler
+from geocyclegan.training.warp import Geometry, Placement, place
 
 CACHE_BYTES = 2 * 1024**3
 """Memory for chips that are kept as levels; the others are decoded each time."""
@@ -41,7 +42,7 @@ class Chips:
         train_b: training chips of domain B.
         val_a: validation chips of domain A, none or more.
         val_b: validation chips of domain B, none or more.
-        pairs: pairs of other chips that are mixed in (`--pairs`), if any.
+        hints: pairs of other chips that are mixed in (`--pairs`), if any.
         weak: pairs of other chips that agree roughly (`--weak-pairs`), if any.
     """
 
@@ -50,7 +51,7 @@ class Chips:
     train_b: ChipSet
     val_a: ChipSet
     val_b: ChipSet
-    pairs: Hints | None = None
+    hints: Hints | None = None
     weak: Hints | None = None
 
     @classmethod
@@ -78,7 +79,7 @@ class Chips:
         domains = self.train_a.domain, self.train_b.domain
         return replace(
             self,
-            pairs=None if pairs is None else Hints.open(pairs, "--pairs", domains),
+            hints=None if pairs is None else Hints.open(pairs, "--pairs", domains),
             weak=None if weak is None else Hints.open(weak, "--weak-pairs", domains),
         )
 
@@ -94,7 +95,7 @@ class Chips:
 
     def to_json(self) -> dict[str, Any]:
         """Return what a bundle records about the chips."""
-        hints = {"pairs": self.pairs, "weak_pairs": self.weak}
+        hints = {"pairs": self.hints, "weak_pairs": self.weak}
         return {
             **{
                 name: {"folder": str(h.train.folder.resolve()), "train": len(h.train)}
@@ -114,7 +115,7 @@ class Chips:
             for chips in (self.train_a, self.train_b, self.val_a, self.val_b)
         ]
         # Only where there are any: a run without them has the hash that it always had.
-        described += [h.train.to_json() for h in (self.pairs, self.weak) if h is not None]
+        described += [h.train.to_json() for h in (self.hints, self.weak) if h is not None]
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
@@ -179,6 +180,8 @@ class Batches:
         crop: side of the crops in pixels.
         flip: mirror and turn them.
         pin: put them into page-locked memory, from where they move to CUDA in the background.
+        geometry: other scales and angles; the default is none.
+        radiometric: what happens to their values; the default is nothing.
     """
 
     def __init__(
@@ -190,10 +193,14 @@ class Batches:
         crop: int,
         flip: bool,
         pin: bool = False,
+        geometry: Geometry | None = None,
+        radiometric: RadiometricOptions | None = None,
     ) -> None:
         self._a, self._b = a, b
         self._sampler = sampler
         self._crop, self._flip, self._pin = crop, flip, pin
+        self._geometry = geometry or Geometry()
+        self._looks = Radiometric.both(a.chips.domain, b.chips.domain, radiometric)
 
     def load(self, step: int) -> Batch:
         """Make the batch of a step.
@@ -201,13 +208,15 @@ class Batches:
         Raises:
             ChipsError: a chip cannot be read.
         """
-        crops_a, crops_b = [], []
+        crops_a, crops_b, randoms = [], [], []
         for sample in self._sampler.samples(step):
             index_a, index_b, random = self._sampler.draw(sample)
             crops_a.append(self._crop_of(self._a, index_a, random))
             crops_b.append(self._crop_of(self._b, index_b, random))
+            randoms.append(random)
         a, valid_a = stack(crops_a, self._crop, self._pin)
         b, valid_b = stack(crops_b, self._crop, self._pin)
+        apply_all(self._looks, ((a, valid_a), (b, valid_b)), randoms)
         return Batch(a, b, valid_a, valid_b)
 
     def names(self, step: int) -> str:
@@ -219,14 +228,16 @@ class Batches:
 
     def _crop_of(
         self, reader: LevelReader, index: int, random: np.random.Generator
-    ) -> tuple[Levels, Valid | None, Augmentation]:
+    ) -> tuple[Levels, Valid | None, Placement]:
         levels, valid = reader.read(index)
-        size = reader.chips.size
-        return levels, valid, draw(random, size, self._crop, flip=self._flip, valid=valid)
+        where = place(
+            random, reader.chips.size, self._crop, self._geometry, flip=self._flip, valid=valid
+        )
+        return levels, valid, where
 
 
 def stack(
-    crops: list[tuple[Levels, Valid | None, Augmentation]], crop: int, pin: bool = False
+    crops: Sequence[tuple[Levels, Valid | None, Placement]], crop: int, pin: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """Cut crops out of chips, straight into the tensors of a batch.
 
@@ -240,11 +251,11 @@ def stack(
     # Views of the tensors' memory, which is aligned; an array that became a tensor may not be.
     levels_out, mask_out = out.numpy(), mask.numpy()
     whole = True
-    for i, (levels, valid, augmentation) in enumerate(crops):
-        levels_out[i] = augmentation.apply(levels, crop)
-        if valid is not None:
-            mask_out[i, 0] = augmentation.apply(valid, crop)
-            whole = whole and bool(mask_out[i].all())
+    for i, (levels, valid, where) in enumerate(crops):
+        levels_out[i], seen = where.cut(levels, valid, crop)
+        if seen is not None:
+            mask_out[i, 0] = seen
+            whole = whole and bool(seen.all())
     return out, None if whole else mask
 
 

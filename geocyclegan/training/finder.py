@@ -17,7 +17,7 @@ from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Batches, Budget, Chips, LevelReader
 from geocyclegan.training.hints import hinted
 from geocyclegan.training.pairs import HintedBatches
-from geocyclegan.training.resolve import resolve, sampler_of
+from geocyclegan.training.resolve import geometry_of, radiometric_of, resolve, sampler_of
 from geocyclegan.training.schedule import set_rate
 from geocyclegan.training.starting import config_on, end, start
 from geocyclegan.training.state import TrainingState
@@ -76,7 +76,12 @@ def find_lr(config: TrainConfig, steps: int = STEPS) -> Trial:
         state = TrainingState(fabric, config.updated({"steps": steps}), chips)
         readers = LevelReader(chips.train_a, budget), LevelReader(chips.train_b, budget)
         plain = Batches(
-            *readers, sampler_of(config, chips), crop=config.crop or 0, flip=config.flip
+            *readers,
+            sampler_of(config, chips),
+            crop=config.crop or 0,
+            flip=config.flip,
+            geometry=geometry_of(config),
+            radiometric=radiometric_of(config),
         )
         return _try(state, hinted(plain, config, chips, budget), config.accumulate, steps)
     finally:

@@ -16,6 +16,7 @@ from geocyclegan.training.pairs import (
 )
 from geocyclegan.training.pairset import PairSet
 from geocyclegan.training.ranks import Ranks
+from geocyclegan.training.resolve import geometry_of
 from geocyclegan.training.sampler import PassSampler
 
 log = logging.getLogger(__name__)
@@ -53,11 +54,18 @@ def hinted(
         if ranks is not None:
             ours = ours.part(ranks.rank, ranks.size)
         readers = LevelReader(pairs.a, budget), LevelReader(pairs.b, budget)
-        return PairedBatches(*readers, ours, crop=config.crop or 0, flip=config.flip, pin=pin)
+        # Both sides are a truth here, so their values stay as they are.
+        return PairedBatches(
+            *(*readers, ours),
+            crop=config.crop or 0,
+            flip=config.flip,
+            pin=pin,
+            geometry=geometry_of(config),
+        )
 
     return HintedBatches(
         batches,
-        None if chips.pairs is None else paired(chips.pairs.train, config.seed),
+        None if chips.hints is None else paired(chips.hints.train, config.seed),
         config.pair_every or 1,
         # Another seed, so that one folder given twice comes in two orders.
         None if chips.weak is None else paired(chips.weak.train, config.seed ^ 1),
@@ -74,11 +82,11 @@ def known_pairs(config: TrainConfig, chips: Chips, budget: Budget) -> FixedPairs
         return None
     own = PairSet(chips.folder, chips.val_a, chips.val_b, _own_pairs(chips))
     candidates = [own]
-    if chips.pairs is not None:
-        candidates = [chips.pairs.val, own]
+    if chips.hints is not None:
+        candidates = [chips.hints.val, own]
     if chips.weak is not None:
         candidates.append(chips.weak.val)
-    candidates += [hints.train for hints in (chips.pairs, chips.weak) if hints is not None]
+    candidates += [hints.train for hints in (chips.hints, chips.weak) if hints is not None]
     crop, together = config.crop or 0, config.scene_crops or 1
     for pairs in candidates:
         if len(pairs):

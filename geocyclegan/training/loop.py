@@ -33,6 +33,8 @@ from geocyclegan.training.hints import hinted, known_pairs
 from geocyclegan.training.ranks import Ranks
 from geocyclegan.training.report import Reporter, is_due
 from geocyclegan.training.resolve import (
+    geometry_of,
+    radiometric_of,
     require_same,
     resolve,
     sampler_of,
@@ -184,6 +186,8 @@ class _Trainer:
             crop=self._crop,
             flip=config.flip,
             pin=state.device.type == "cuda",
+            geometry=geometry_of(config),
+            radiometric=radiometric_of(config),
         )
         self._batches = hinted(
             batches, config, chips, budget, ranks, pin=state.device.type == "cuda"

@@ -10,10 +10,12 @@ import numpy as np
 from geocyclegan.chips.pairs import Pairs
 from geocyclegan.errors import ChipsError
 from geocyclegan.methods.base import Batch
-from geocyclegan.training.augment import Augmentation, centred, draw
+from geocyclegan.training.augment import centred
 from geocyclegan.training.data import Batches, Budget, LevelReader, Levels, Valid, stack
 from geocyclegan.training.pairset import PairSet
+from geocyclegan.training.radiometric import Radiometric, RadiometricOptions, apply_all
 from geocyclegan.training.sampler import ChipSampler, epoch_order, random_of, scene_sets
+from geocyclegan.training.warp import Geometry, Placement, place
 
 # Streams of random numbers, apart from those of the unpaired samplers.
 _ORDER, _SAMPLES = 3, 4
@@ -123,6 +125,9 @@ class PairedBatches:
         crop: side of the crops in pixels.
         flip: mirror and turn them.
         pin: put them into page-locked memory, from where they move to CUDA in the background.
+        geometry: other scales and angles, the same for both; the default is none.
+        radiometric: what happens to the values of A, of B, of both or of neither; the truth that a
+            network is measured against is best left alone.
     """
 
     def __init__(
@@ -134,10 +139,17 @@ class PairedBatches:
         crop: int,
         flip: bool,
         pin: bool = False,
+        geometry: Geometry | None = None,
+        radiometric: tuple[RadiometricOptions | None, RadiometricOptions | None] = (None, None),
     ) -> None:
         self._a, self._b = a, b
         self._sampler = sampler
         self._crop, self._flip, self._pin = crop, flip, pin
+        self._geometry = geometry or Geometry()
+        self._looks = (
+            Radiometric.of(a.chips.domain, radiometric[0]),
+            Radiometric.of(b.chips.domain, radiometric[1]),
+        )
 
     def load(self, step: int) -> Batch:
         """Make the batch of a step; both its masks are the pixels that are valid in A and B.
@@ -145,13 +157,20 @@ class PairedBatches:
         Raises:
             ChipsError: a chip cannot be read, or two of a pair differ in size.
         """
-        places = []
+        places, randoms = [], []
         for sample in self._sampler.samples(step):
             index_a, index_b, random = self._sampler.draw(sample)
             a, b, valid = read_pair(self._a, self._b, index_a, index_b)
-            where = draw(random, self._a.chips.size, self._crop, flip=self._flip, valid=valid)
+            where = place(
+                *(random, self._a.chips.size, self._crop, self._geometry),
+                flip=self._flip,
+                valid=valid,
+            )
             places.append((a, b, valid, where))
-        return stack_pairs(places, self._crop, self._pin)
+            randoms.append(random)
+        batch = stack_pairs(places, self._crop, self._pin)
+        apply_all(self._looks, (batch.side("a"), batch.side("b")), randoms)
+        return batch
 
     def names(self, step: int) -> str:
         """Return the files of a step's batch, for messages."""
@@ -279,7 +298,9 @@ def read_pair(
 
 
 def stack_pairs(
-    places: list[tuple[Levels, Levels, Valid | None, Augmentation]], crop: int, pin: bool = False
+    places: Sequence[tuple[Levels, Levels, Valid | None, Placement]],
+    crop: int,
+    pin: bool = False,
 ) -> Batch:
     """Cut the same crops out of both chips of each pair; 0 where one of them is not valid."""
     a, valid = stack([(levels, mask, where) for levels, _, mask, where in places], crop, pin)

@@ -63,7 +63,7 @@ class Reporter:
         self._validation = CsvLog(run.validation, state.step)
         self._board = TensorBoardLog(run.tensorboard, state.step)
         self._stack = ExitStack()
-        if config.val_every and not len(held_out):
+        if config.val_every and not len(held_out) and pairs is None:
             log.warning("no validation: %s has not both domains' validation chips", chips.folder)
 
     def __enter__(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,9 @@ from geocyclegan.models import Generator, build_discriminator, build_generator, 
 from geocyclegan.raster.domain import Domain, mapped_bands, shared_bands
 from geocyclegan.training.config import MAY_CHANGE, TrainConfig, option, resolved
 from geocyclegan.training.data import Chips
+from geocyclegan.training.radiometric import RadiometricOptions, check_radiometric
 from geocyclegan.training.sampler import ChipSampler, PassSampler, Sampler, SceneSampler
+from geocyclegan.training.warp import Geometry
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
         scene_crops=_scene_crops(config),
     )
     _check_pair_size(config, chips)
+    domains = chips.train_a.domain, chips.train_b.domain
+    check_radiometric(radiometric_of(config), domains)
     # Without memory: only to hear what the registries and the networks have to say.
     with torch.device("meta"):
         build(config, chips)
@@ -83,8 +87,19 @@ def _with_pairs(config: TrainConfig) -> TrainConfig:
     return replace(config, **given)
 
 
+def geometry_of(config: TrainConfig) -> Geometry:
+    """Return the scales and angles that crops may have."""
+    return Geometry(config.zoom, config.rotate)
+
+
+def radiometric_of(config: TrainConfig) -> RadiometricOptions:
+    """Return what may happen to the values of crops."""
+    names = [field.name for field in fields(RadiometricOptions)]
+    return RadiometricOptions(**{name: getattr(config, name) for name in names})
+
+
 def _check_pair_size(config: TrainConfig, chips: Chips) -> None:
-    for name, hints in (("pairs", chips.pairs), ("weak_pairs", chips.weak)):
+    for name, hints in (("pairs", chips.hints), ("weak_pairs", chips.weak)):
         if hints is not None and hints.train.a.size < (config.crop or 0):
             raise OptionError(
                 f"{option(name)} {hints.train.folder}: its chips have {hints.train.a.size} px, and"

@@ -126,3 +126,30 @@ def test_help_needs_neither_torch_nor_gdal() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "--resume" in done.stdout
+
+
+def test_pairs_from_chip_to_train(project: Path) -> None:
+    """Two scenes of one place, chipped as pairs without files, help loose chips, scene by scene."""
+    import rasterio
+    from affine import Affine
+
+    random = np.random.default_rng(3)
+    where = {"crs": "EPSG:32630", "transform": Affine(10, 0, 5e5, 0, -10, 4e6)}
+    for name, bands in (("sar", 1), ("optical", 2)):
+        pixels = random.random((bands, 64, 96)).astype(np.float32)
+        profile = {"count": bands, "height": 64, "width": 96, "dtype": "float32", **where}
+        with rasterio.open(project / f"{name}.tif", "w", driver="GTiff", **profile) as scene:
+            scene.write(pixels)
+    chip = ["chip", "sar.tif", "--pair", "optical.tif", "--size", "32", "--out", "pairs"]
+    result = CliRunner().invoke(cli, [*chip, "--virtual"])
+    assert result.exit_code == 0, result.output
+    more = ["--pairs", "pairs", "--pair-weight", "3", "--gradient-loss", "0.1", "--log-every", "1"]
+    more += ["--norm", "scene", "--scene-crops", "2", "--steps", "2", "--name", "hinted"]
+    _run(*SMALL[:-4], "--val-every", "1", *SMALL[-2:], *more)
+    run = project / "runs" / "hinted"
+    assert "pair_ab" in (run / "log.csv").read_text().splitlines()[0].split(",")
+    assert "r_a2b" in (run / "validation.csv").read_text().splitlines()[0].split(",")
+    bundle = newest_bundle(project / "runs")
+    assert bundle.training["chips"]["pairs"]["train"] > 0
+    said = _run(*SMALL, "--pairs", "chips", "--name", "none", "--pair-every", "0", code=2).output
+    assert "--pair-every 0" in said

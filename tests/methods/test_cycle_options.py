@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor
 
 from geocyclegan.errors import OptionError
@@ -136,7 +137,7 @@ def test_critics_tell_images_from_what_comes_back() -> None:
 
 
 def test_wgan_gp_adds_the_penalty_to_the_sum() -> None:
-    method, batch = tiny(gan_loss="wgan-gp", gradient_penalty=10.0), batch_of(masked=True)
+    method, batch = tiny(gan_loss="wgan-gp"), batch_of(masked=True)
     frozen = copy.deepcopy(method)
     torch.manual_seed(5)
     losses = step(method, batch)
@@ -151,6 +152,25 @@ def test_wgan_gp_adds_the_penalty_to_the_sum() -> None:
         judge, *real, is_real=True
     )
     torch.testing.assert_close(losses["d_a"], (expected + 10.0 * penalty).detach())
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_everything_runs_under_an_engine(precision: Any) -> None:
+    """Which wraps the networks, and allows gradients by its own backward pass only."""
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    pairs = batch_of(1)
+    batch = replace(batch_of(masked=True), pairs=pairs, weak=pairs)
+    for kind in ("hinge", "wgan-gp"):
+        method = tiny(**EVERYTHING | {"gan_loss": kind})
+        for name, network in list(method.named_children()):
+            if any(True for _ in network.parameters()):
+                setattr(method, name, fabric.setup_module(network))
+        optimizers = {
+            name: fabric.setup_optimizers(each) for name, each in method.optimizers().items()
+        }
+        for _ in range(2):
+            losses = method.step(batch, optimizers, fabric.backward)  # type: ignore[arg-type]
+        assert all(torch.isfinite(loss) for loss in losses.values())
 
 
 def test_nodata_changes_nothing_whatever_is_on() -> None:

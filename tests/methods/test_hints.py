@@ -47,9 +47,12 @@ def test_pairs_by_hand(masked: bool) -> None:
 
 def test_a_batch_without_pairs_and_a_method_with_one_direction() -> None:
     hints = PairHints(1.0, weak=1.0)
-    assert hints.losses(BOTH, batch_of()) == {}
+    nothing = hints.losses(BOTH, batch_of())
+    assert {name: float(loss) for name, loss in nothing.items()} == dict.fromkeys(
+        ("pair_ab", "weak_ab", "pair_ba", "weak_ba"), 0.0
+    )
     batch = Batch(torch.zeros(1), torch.zeros(1), pairs=batch_of())
-    assert list(hints.losses({"a2b": Negative()}, batch)) == ["pair_ab"]
+    assert list(PairHints(1.0).losses({"a2b": Negative()}, batch)) == ["pair_ab"]
     assert PairHints().losses(BOTH, batch) == {}
 
 

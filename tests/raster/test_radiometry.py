@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from geocyclegan.errors import OptionError, SceneError
-from geocyclegan.raster.domain import BandInfo, Domain, shared_bands
+from geocyclegan.raster.domain import BandInfo, Domain, mapped_bands, shared_bands
 from geocyclegan.raster.radiometry import BandScaling, ScaleSpec, fit_scaling
 from geocyclegan.raster.sketch import BandSketch
 
@@ -200,3 +200,28 @@ def test_domain_json_round_trip_and_shared_bands() -> None:
     assert back.bands == a.bands
     assert shared_bands(a, b) == ((0, 2),)
     assert a.labels == ("red", "green", "band 3")
+
+
+def _domain(*names: str | None) -> Domain:
+    return Domain(
+        tuple(BandInfo(BandScaling("linear", (0.0, 1.0), (-1.0, 1.0)), name) for name in names),
+        "uint8",
+    )
+
+
+def test_bands_that_a_text_maps() -> None:
+    a, b = _domain("B04", "B08", None), _domain("red", "nir")
+    assert mapped_bands("B04=red, b08=NIR", a, b) == ((0, 0), (1, 1))
+    assert mapped_bands("3=1,1=nir", a, b) == ((2, 0), (0, 1))
+    assert mapped_bands("band 3=red", a, b) == ((2, 0),)
+    for text, message in (
+        ("B04", "'B04' is no pair"),
+        ("", "'nothing' is no pair"),
+        ("B04=", "no pair"),
+        ("B05=red", "A has no band B05; it has B04, B08, band 3"),
+        ("B04=3", "B has no band 3; it has red, nir"),
+        ("B04=red,1=nir", "B04 of A is named twice"),
+        ("B04=red,B08=1", "red of B is named twice"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mapped_bands(text, a, b)

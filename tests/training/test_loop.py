@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from geocyclegan.errors import (
 from geocyclegan.files import output_lock
 from geocyclegan.methods.cyclegan import CycleGAN
 from geocyclegan.training.config import TrainConfig
+from geocyclegan.training.data import Chips
 from geocyclegan.training.loop import train
+from geocyclegan.training.resolve import identity_bands
 from geocyclegan.training.state import TrainingState
 
 MakeConfig = Callable[..., TrainConfig]
@@ -279,6 +282,9 @@ def test_resume_says_which_runs_there_are(finished: Path) -> None:
         ({"crop": 26}, "--crop 26: --generator resnet6 needs a multiple of 4 px"),
         ({"crop": 40}, "--crop 40: the chips in .* have 32 px; give --crop 32 or less"),
         ({"crop": 8}, "at least 24"),
+        ({"speckle": 4.0}, "--speckle 4: no band is power"),
+        ({"jitter_db": 1.0}, "--jitter-db 1: no band is in decibel"),
+        ({"band_map": "vv=z"}, "--band-map vv=z: B has no band z; it has B04, x, y"),
         ({"generator": "resnet7"}, "generator 'resnet7' is not known; choose one of: resnet9"),
     ],
 )
@@ -331,6 +337,38 @@ def test_the_identity_loss_that_is_off_is_said_once(
     caplog.clear()
     train(tiny(chips=npy, steps=1, name="three", identity=0.0, val_every=0))
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+AUGMENTED: dict[str, Any] = {"zoom": 1.3, "rotate": 20.0, "jitter_gain": 0.1}
+AUGMENTED |= {"jitter_offset": 0.05, "band_dropout": 0.1}
+
+
+def test_an_augmented_run_goes_on_as_it_was(tiny: MakeConfig, finished: Path) -> None:
+    whole = train(tiny(name="whole", **AUGMENTED)).run
+    train(tiny(name="parts", save_every=5, **AUGMENTED))
+    parts = tiny().out / "parts"
+    (parts / "checkpoints" / "step_0000008.pt").unlink()
+    config = TrainConfig.load(parts / "config.yaml").updated({"out": parts.parent})
+    resumed = train(config, resume=True).run
+    assert (resumed / "log.csv").read_bytes() == (whole / "log.csv").read_bytes()
+    one, two = (load_bundle(run / "model").generator("a2b") for run in (resumed, whole))
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, two.state_dict()[name]), name
+    assert (resumed / "log.csv").read_bytes() != (finished / "log.csv").read_bytes()
+
+
+def test_bands_that_are_said_to_mean_the_same(
+    tiny: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By default B04 of both; a map names another pair, by name and by number."""
+    chips = Chips.open(tiny().chips)
+    a, b = chips.train_a.domain, chips.train_b.domain
+    assert identity_bands(tiny(), a, b) == ((1, 0),)
+    mapped = tiny(band_map="VV=3")
+    assert identity_bands(mapped, a, b) == ((0, 2),)
+    run = train(replace(mapped, steps=1, val_every=0, log_every=1)).run
+    assert float(_rows(run / "log.csv")[0]["identity_b"]) > 0
+    assert "the identity loss is off" not in caplog.text
 
 
 def _poison(monkeypatch: pytest.MonkeyPatch, at: int, *, hide: bool) -> None:

@@ -18,6 +18,8 @@ from geocyclegan.chips.reader import ChipSet
 from geocyclegan.errors import ChipsError
 from geocyclegan.training.data import Budget, LevelReader
 from geocyclegan.training.pairs import FixedPairs, PairedBatches, PairSampler, pair_sampler
+from geocyclegan.training.radiometric import RadiometricOptions
+from geocyclegan.training.warp import Geometry
 
 SIZE = 16
 
@@ -73,6 +75,28 @@ def test_both_sides_are_laid_down_alike(make: Make) -> None:
             assert batch.valid_b is batch.valid_a
             assert not batch.a[~batch.valid_a].any()
             assert not batch.b[~batch.valid_a].any()
+    assert masked
+
+
+def test_both_sides_are_warped_alike_and_only_the_asked_one_changes_values(
+    readers: tuple[LevelReader, LevelReader],
+) -> None:
+    pairs = ((0, 0), (1, 1), (2, 2), (3, 3))
+    sampler = PairSampler(pairs, 2, 0)
+    given = {"crop": 8, "flip": True, "geometry": Geometry(1.5, 180.0)}
+    plain = PairedBatches(*readers, sampler, **given)  # type: ignore[arg-type]
+    jitter = (RadiometricOptions(jitter_gain=0.5), None)
+    changed = PairedBatches(*readers, sampler, radiometric=jitter, **given)  # type: ignore[arg-type]
+    masked = 0
+    for step in range(12):
+        one, two = plain.load(step), changed.load(step)
+        assert torch.equal(one.b, two.b)
+        assert not torch.equal(one.a, two.a)
+        seen = slice(None) if one.valid_a is None else one.valid_a
+        masked += one.valid_a is not None
+        a, b = one.a[seen], one.b[seen]
+        assert torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] < -0.98
+        assert one.valid_b is one.valid_a
     assert masked
 
 

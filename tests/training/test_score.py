@@ -147,7 +147,13 @@ def test_killed_between_validation_and_checkpoint_it_decides_the_same(
     assert_same_run: Callable[[Path, Path], None],
 ) -> None:
     scored([5.0, 1.0, 2.0, 3.0, 4.0, 5.0])
-    options: dict[str, Any] = {"steps": 6, "val_every": 1, "panel_every": 6, "save_every": 2, "log_every": 1}
+    options: dict[str, Any] = {
+        "steps": 6,
+        "val_every": 1,
+        "panel_every": 6,
+        "save_every": 2,
+        "log_every": 1,
+    }
     options |= {"schedule": "plateau", "patience": 4}
     whole = train(tiny(**options, name="whole")).run
     again = train(tiny(**options, name="again")).run
