@@ -143,7 +143,7 @@ class Ours:
             PatchDiscriminator(b, width=case.width),
         ]
         shared = [(i, i) for i in range(a)] if a == b else []
-        method = CycleGAN(*networks, CycleGANConfig(), shared)  # type: ignore[arg-type]
+        method = CycleGAN(*networks, CycleGANConfig(), shared)  # type: ignore[arg-type,call-arg]
         method.joined = device.type == "cuda" if args.joined is None else args.joined
         for name, network in list(method.named_children()):
             if any(True for _ in network.parameters()):

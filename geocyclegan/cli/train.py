@@ -154,6 +154,7 @@ def _by_method(values: dict[str, str]) -> str:
 )
 @_option("--devices", "Devices on this machine, a process each.", int, "1, or as torchrun has it")
 @_option("--nodes", "Machines.", int, "1, or as torchrun has it")
+@_option("--workers", "Threads that read chips ahead.", int, "4 beside CUDA, 1 on the CPU")
 @_option("--accumulate", "Passes of --batch images whose gradients make one step.")
 @click.option(
     "--memory-saving",

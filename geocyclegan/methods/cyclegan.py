@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
@@ -243,13 +242,13 @@ class CycleGAN(Method):
             cycle_a, cycle_b; identity_a, identity_b where the domains share bands.
         """
         with self.evaluating():
-            images = self._translate_twice(batch)
+            images, same = self._translate_twice(batch, bool(self.shared_bands))
             errors = {
                 "cycle_a": masked_l1(images.back_a, batch.a, batch.valid_a),
                 "cycle_b": masked_l1(images.back_b, batch.b, batch.valid_b),
             }
-            if self.shared_bands:
-                errors |= self._identities(batch)
+            if same is not None:
+                errors |= self._identities(batch, *same)
         return errors
 
     def extra_state(self) -> dict[str, Any]:
@@ -269,7 +268,9 @@ class CycleGAN(Method):
 
     def _generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], _Translated]:
         """Weighted losses of the generators, and what these made of the batch."""
-        config, images = self.config, self._translate_twice(batch)
+        config = self.config
+        has_identity = bool(self.shared_bands) and config.identity > 0
+        images, same = self._translate_twice(batch, has_identity)
         losses = {
             "g_ab": self._fooled(self.discriminator_b, images.fake_b, batch.valid_a),
             "g_ba": self._fooled(self.discriminator_a, images.fake_a, batch.valid_b),
@@ -286,8 +287,8 @@ class CycleGAN(Method):
                 discriminator=self.discriminator_b,
             ),
         }
-        if self.shared_bands and config.identity > 0:
-            identities = self._identities(batch)
+        if same is not None:
+            identities = self._identities(batch, *same)
             losses["identity_a"] = identities["identity_a"] * (config.lambda_a * config.identity)
             losses["identity_b"] = identities["identity_b"] * (config.lambda_b * config.identity)
         if config.cycle_critic > 0:
@@ -297,20 +298,32 @@ class CycleGAN(Method):
         losses |= self.hints.losses(self.generators(), batch)
         return losses, images
 
-    def _translate_twice(self, batch: Batch) -> _Translated:
-        """Both domains' images there and back, 0 where not valid."""
-        fake_b = zero_invalid(self.generator_ab(batch.a, batch.valid_a), batch.valid_a)
-        fake_a = zero_invalid(self.generator_ba(batch.b, batch.valid_b), batch.valid_b)
+    def _translate_twice(
+        self, batch: Batch, has_identity: bool
+    ) -> tuple[_Translated, tuple[Tensor, Tensor] | None]:
+        """Both domains' images there and back, 0 where not valid.
+
+        With `has_identity` also what each domain's own generator makes of A and of B.
+        """
+        first_a, first_b = (batch.a, batch.valid_a), (batch.b, batch.valid_b)
+        into_b, into_a = [first_a], [first_b]
+        if has_identity:
+            in_a, in_b = zip(*self.shared_bands, strict=True)
+            into_b.append((_placed(batch.b, [*in_b], [*in_a], self.bands_a), batch.valid_b))
+            into_a.append((_placed(batch.a, [*in_a], [*in_b], self.bands_b), batch.valid_a))
+        made_b = self.through(self.generator_ab, into_b)
+        made_a = self.through(self.generator_ba, into_a)
+        same = (made_a[1], made_b[1]) if has_identity else None
+        fake_b = zero_invalid(made_b[0], batch.valid_a)
+        fake_a = zero_invalid(made_a[0], batch.valid_b)
         back_a = zero_invalid(self.generator_ba(fake_b, batch.valid_a), batch.valid_a)
         back_b = zero_invalid(self.generator_ab(fake_a, batch.valid_b), batch.valid_b)
-        return _Translated(fake_a, fake_b, back_a, back_b)
+        return _Translated(fake_a, fake_b, back_a, back_b), same
 
-    def _identities(self, batch: Batch) -> dict[str, Tensor]:
+    def _identities(self, batch: Batch, same_a: Tensor, same_b: Tensor) -> dict[str, Tensor]:
         """Distance of each domain's images from what their own domain's generator makes of them."""
         in_a = [index_a for index_a, _ in self.shared_bands]
         in_b = [index_b for _, index_b in self.shared_bands]
-        same_a = self.generator_ba(_placed(batch.a, in_a, in_b, self.bands_b), batch.valid_a)
-        same_b = self.generator_ab(_placed(batch.b, in_b, in_a, self.bands_a), batch.valid_b)
         return {
             "identity_a": masked_l1(same_a[:, in_a], batch.a[:, in_a], batch.valid_a),
             "identity_b": masked_l1(same_b[:, in_b], batch.b[:, in_b], batch.valid_b),
@@ -326,13 +339,9 @@ class CycleGAN(Method):
 
         The sum itself for the losses whose own papers have it, and the gradient penalty.
         """
-        if self._joins(real[1], fake[1]):
-            logits = discriminator(torch.cat([real[0], fake[0]])).chunk(2)
-            on_real: Tensor = self.gan_loss(logits[0], True)
-            on_fake: Tensor = self.gan_loss(logits[1], False)
-        else:
-            on_real = self._judge(discriminator, *real, is_real=True)
-            on_fake = self._judge(discriminator, *fake, is_real=False)
+        of_real, of_fake = self.through(discriminator, [real, fake])
+        on_real = self._judge(discriminator, of_real, real[1], is_real=True)
+        on_fake = self._judge(discriminator, of_fake, fake[1], is_real=False)
         loss = (on_real + on_fake) * (0.5 if self.gan_loss.halved else 1.0)
         if self.config.gan_loss == "wgan-gp":
             weight = self.config.gradient_penalty
@@ -340,16 +349,12 @@ class CycleGAN(Method):
             loss = loss + penalty * (_GRADIENT_PENALTY if weight is None else weight)
         return loss
 
-    def _joins(self, *masks: Tensor | None) -> bool:
-        """Whether images with these masks may share a pass: then no mask says which is which."""
-        return self.joined and all(mask is None for mask in masks)
-
     def _judge(
-        self, discriminator: Discriminator, images: Tensor, valid: Tensor | None, *, is_real: bool
+        self, discriminator: Discriminator, logits: Tensor, valid: Tensor | None, *, is_real: bool
     ) -> Tensor:
-        """Loss of a discriminator that should say `is_real`."""
+        """Loss of a discriminator that should have said `is_real`."""
         weights = None if valid is None else discriminator.logit_weights(valid)
-        loss: Tensor = self.gan_loss(discriminator(images, valid), is_real, weights)
+        loss: Tensor = self.gan_loss(logits, is_real, weights)
         return loss
 
     def _fooled(self, discriminator: Discriminator, images: Tensor, valid: Tensor | None) -> Tensor:

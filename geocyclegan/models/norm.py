@@ -233,6 +233,15 @@ def _apply(x: Tensor, statistics: Moments, valid: Tensor | None, eps: float) -> 
     return out if valid is None else out * (valid > 0)
 
 
+def is_per_sample(network: nn.Module) -> bool:
+    """Whether what a network makes of an image does not depend on what else is in the batch."""
+    return not any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm)
+        or (isinstance(module, SceneNorm2d) and module.pool != "crop")
+        for module in network.modules()
+    )
+
+
 def norm_layer(norm: str, channels: int) -> SceneNorm2d | None:
     """The layer that `norm` names, or None for "none".
 

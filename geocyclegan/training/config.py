@@ -18,7 +18,7 @@ T = TypeVar("T")
 MAY_CHANGE = frozenset(
     {
         *("chips", "pairs", "weak_pairs", "out", "name", "steps", "epochs", "device"),
-        *("devices", "nodes", "precision", "compile", "memory_saving", "deterministic"),
+        *("devices", "nodes", "workers", "precision", "compile", "memory_saving", "deterministic"),
         *("save_every", "panel_every", "val_every", "log_every", "patience"),
     }
 )
@@ -84,6 +84,7 @@ class TrainConfig:
         precision: "32", "tf32", "bf16" or "fp16"; "auto": what the device runs fast.
         devices: processes on each machine, one for each device; None: 1, or as torchrun has it.
         nodes: machines; None: 1, or as torchrun has it.
+        workers: threads that read chips ahead; None: 4 beside CUDA, 1 where training is on the CPU.
         accumulate: passes of `batch` images on each device whose gradients make one step.
         memory_saving: compute activations again in the backward pass instead of keeping them.
         compile: compile the networks; None: on CUDA, for runs that are long enough to pay.
@@ -147,6 +148,7 @@ class TrainConfig:
     precision: str = "auto"
     devices: int | None = None
     nodes: int | None = None
+    workers: int | None = None
     accumulate: int = 1
     memory_saving: bool = False
     compile: bool | None = None
@@ -311,7 +313,7 @@ class TrainConfig:
 
 _COUNTS = (
     *("width", "d_width", "steps", "epochs", "batch", "crop", "scene_crops"),
-    *("devices", "nodes", "accumulate", "patience", "pair_every"),
+    *("devices", "nodes", "workers", "accumulate", "patience", "pair_every"),
 )
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
 _WEIGHTS = (

@@ -225,7 +225,7 @@ class _Trainer:
     def _go(self) -> None:
         state, config = self._state, self._config
         # On the CPU training needs the cores itself.
-        threads = 1 if state.device.type == "cpu" else 4
+        threads = config.workers or (1 if state.device.type == "cpu" else 4)
         count = config.accumulate
         passes = range(state.step * count, self._total * count)
         ahead = prefetched(self._batches.load, passes, threads=threads)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geocyclegan.errors import OptionError
-from geocyclegan.models.norm import Pool, SceneNorm2d, norm_layer
+from geocyclegan.models.norm import Pool, SceneNorm2d, is_per_sample, norm_layer
 
 
 @pytest.fixture
@@ -152,3 +152,10 @@ def test_half_precision_is_rounded_once(
     unit = torch.finfo(dtype).eps * float(exact.abs().max())
     assert (out.double() - exact).abs().max() <= 0.5 * unit + 1e-4
     assert torch.isfinite(out).all()
+
+
+def test_networks_whose_images_do_not_depend_on_the_batch() -> None:
+    build = torch.nn.Sequential
+    assert is_per_sample(build(torch.nn.Conv2d(1, 1, 1), SceneNorm2d(1)))
+    assert not is_per_sample(build(SceneNorm2d(1, pool="scene")))
+    assert not is_per_sample(build(torch.nn.BatchNorm2d(1)))
