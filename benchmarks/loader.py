@@ -79,7 +79,7 @@ def rate(
     started = time.perf_counter()
     for _ in ahead:
         pass
-    return steps * args.batch / (time.perf_counter() - started)
+    return float(steps * args.batch / (time.perf_counter() - started))
 
 
 def make_chips(
