@@ -155,6 +155,12 @@ def _by_method(values: dict[str, str]) -> str:
 @_option("--devices", "Devices on this machine, a process each.", int, "1, or as torchrun has it")
 @_option("--nodes", "Machines.", int, "1, or as torchrun has it")
 @_option("--workers", "Threads that read chips ahead.", int, "4 beside CUDA, 1 on the CPU")
+@_option(
+    "--cache",
+    "Folder for decoded chips while the run lasts, shared by its processes; on a fast local disk.",
+    click.Path(path_type=Path),
+    "what fits in memory",
+)
 @_option("--accumulate", "Passes of --batch images whose gradients make one step.")
 @click.option(
     "--memory-saving",

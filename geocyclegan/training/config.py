@@ -18,7 +18,16 @@ T = TypeVar("T")
 MAY_CHANGE = frozenset(
     {
         *("chips", "pairs", "weak_pairs", "out", "name", "steps", "epochs", "device"),
-        *("devices", "nodes", "workers", "precision", "compile", "memory_saving", "deterministic"),
+        *(
+            "devices",
+            "nodes",
+            "workers",
+            "cache",
+            "precision",
+            "compile",
+            "memory_saving",
+            "deterministic",
+        ),
         *("save_every", "panel_every", "val_every", "log_every", "patience"),
     }
 )
@@ -85,6 +94,8 @@ class TrainConfig:
         devices: processes on each machine, one for each device; None: 1, or as torchrun has it.
         nodes: machines; None: 1, or as torchrun has it.
         workers: threads that read chips ahead; None: 4 beside CUDA, 1 where training is on the CPU.
+        cache: folder for decoded chips, shared by the processes of a machine and removed after the
+            run; None: each process keeps what fits in its memory.
         accumulate: passes of `batch` images on each device whose gradients make one step.
         memory_saving: compute activations again in the backward pass instead of keeping them.
         compile: compile the networks; None: on CUDA, for runs that are long enough to pay.
@@ -149,6 +160,7 @@ class TrainConfig:
     devices: int | None = None
     nodes: int | None = None
     workers: int | None = None
+    cache: Path | None = None
     accumulate: int = 1
     memory_saving: bool = False
     compile: bool | None = None

@@ -44,7 +44,7 @@ from geocyclegan.training.resolve import (
 from geocyclegan.training.run import RunFolder, claim, stored_config
 from geocyclegan.training.score import Scores
 from geocyclegan.training.signals import StopRequest
-from geocyclegan.training.starting import config_on, end, start
+from geocyclegan.training.starting import cached, config_on, end, start
 from geocyclegan.training.state import TrainingState
 from geocyclegan.training.validate import FixedCrops
 from geocyclegan.training.writing import write_model
@@ -115,7 +115,8 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             state = TrainingState(fabric, config, chips, checkpoint, ranks)
             del checkpoint
             ranks.lead(lambda: _prepare(run, config, state.step))
-            return _Trainer(config, chips, run, state, stop, ranks).fit()
+            with cached(config.cache, run.path, ranks) as budget:
+                return _Trainer(config, chips, run, state, stop, ranks, budget).fit()
     except GeoCycleGANError as error:
         if ranks.leads:
             raise
@@ -172,12 +173,12 @@ class _Trainer:
         state: TrainingState,
         stop: StopRequest,
         ranks: Ranks,
+        budget: Budget,
     ) -> None:
         self._config, self._chips, self._run = config, chips, run
         self._state, self._stop, self._ranks = state, stop, ranks
         self._total, self._crop = config.steps or 0, config.crop or 0
         self._sampler = sampler_of(config, chips).part(ranks.rank, ranks.size)
-        budget = Budget()
         train_a, train_b = LevelReader(chips.train_a, budget), LevelReader(chips.train_b, budget)
         batches = Batches(
             train_a,

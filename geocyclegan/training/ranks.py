@@ -97,10 +97,11 @@ class Ranks:
     Args:
         rank: number of this process.
         size: how many there are; more than one needs torch.distributed to be set up.
+        local_rank: number of this process on its machine.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0) -> None:
+        self.rank, self.size, self.local_rank = rank, size, local_rank
         self._talk: dist.ProcessGroup | None = None
         if size > 1:
             self._talk = cast(dist.ProcessGroup, dist.new_group(backend="gloo"))

@@ -58,10 +58,23 @@ def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
     _check_pair_size(config, chips)
     domains = chips.train_a.domain, chips.train_b.domain
     check_radiometric(radiometric_of(config), domains)
+    _check_scores(config, chips)
     # Without memory: only to hear what the registries and the networks have to say.
     with torch.device("meta"):
         build(config, chips)
     return config
+
+
+def _check_scores(config: TrainConfig, chips: Chips) -> None:
+    """Refuse what follows scores where no validation will give one."""
+    wanting = "--patience" if config.patience else "--schedule plateau"
+    if config.patience is None and config.schedule != "plateau":
+        return
+    if not (len(chips.val_a) and len(chips.val_b)) and chips.hints is None and chips.weak is None:
+        raise OptionError(
+            f"{wanting}: it follows the scores of validations, and {chips.folder} has not both"
+            " domains' validation chips; chip with --val, or leave it out"
+        )
 
 
 def _scene_crops(config: TrainConfig) -> int | None:

@@ -193,3 +193,17 @@ def test_their_courses() -> None:
     assert plateau.factor(50, worse) == pytest.approx(0.2)
     assert plateau.factor(50, [*worse, *[0.995] * 5]) == pytest.approx(0.04)
     assert plateau.factor(50, [*worse, 0.5]) == pytest.approx(0.2)
+
+
+def test_without_validation_chips_there_is_nothing_to_wait_for(
+    tiny: MakeConfig, chips_folder: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    for split in ("train_a", "train_b", "val_a"):
+        shutil.copytree(chips_folder / split, tmp_path / "chips" / split)
+    for options in ({"patience": 3}, {"schedule": "plateau"}):
+        config = tiny(chips=tmp_path / "chips", **options)
+        with pytest.raises(OptionError, match=r"has not both domains' validation chips"):
+            train(config)
+        assert not config.out.exists()
