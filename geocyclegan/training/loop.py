@@ -268,8 +268,7 @@ class _Trainer:
                 " step %s, kept in %s",
                 *(step, self._total, scores.waited(), scores.best, self._run.best),
             )
-        if not checkpoint_path(self._run.checkpoints, step).exists():
-            self._save()
+        self._save_once()
         return True
 
     def _due(self, every: int) -> bool:
@@ -316,6 +315,13 @@ class _Trainer:
 
         self._lead(save)
 
+    def _save_once(self) -> None:
+        """Save, unless that was just done."""
+        path = checkpoint_path(self._run.checkpoints, self._state.step)
+        # One process decides for all: a shared disk may show a file to one before another.
+        if not self._ranks.lead(path.exists):
+            self._save()
+
     def _save_model(self, folder: Path) -> None:
         with self._state.mean.applied():
             write_model(folder, self._config, self._chips, self._state, self._train, self._losses)
@@ -331,8 +337,7 @@ class _Trainer:
 
     def _interrupt(self) -> None:
         step, name = self._state.step, self._run.path.name
-        if self._ranks.lead(lambda: not checkpoint_path(self._run.checkpoints, step).exists()):
-            self._save()
+        self._save_once()
         raise Interrupted(
             f"stopped by {signal.Signals(self._signal).name} at step {step} of {self._total}, saved"
             f" in {self._run.path}; go on with: geocyclegan train --name {name} --resume",
