@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geocyclegan.methods.losses import masked_l1, single
+from geocyclegan.methods.losses import bare, masked_l1, single, unwrapped
 
 
 def feature_distance(
@@ -42,8 +42,9 @@ def feature_distance(
 
 
 def _features(discriminator: nn.Module, images: Tensor, valid: Tensor | None) -> list[Tensor]:
-    with _tapped(discriminator) as found:
-        discriminator(images, valid)
+    # The bare network: compiled ones do not see what is hooked to them later.
+    with _tapped(unwrapped(discriminator)) as found:
+        bare(discriminator)(images, valid)
     return found
 
 

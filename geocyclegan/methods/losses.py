@@ -170,20 +170,28 @@ def bare(network: nn.Module) -> Callable[[Tensor, Tensor | None], Tensor]:
     """Return a network's own forward, in single precision where its weights are.
 
     An engine wraps networks, to run them in half precision and to allow no gradients but by its own
-    backward pass. A penalty needs gradients of its own, and squares of half precision vanish.
+    backward pass, and compiles them. A penalty needs gradients of its own and of these again, and
+    squares of half precision vanish.
 
     Args:
         network: called as `network(x, valid)`, wrapped or not.
     """
-    own = getattr(network, "module", network)
+    own = unwrapped(network)
 
     def forward(x: Tensor, valid: Tensor | None) -> Tensor:
         weight = next(own.parameters())
         with torch.autocast(x.device.type, enabled=False):
-            out: Tensor = own(x.to(weight.dtype), valid)
+            # Not by calling it, which may be what is compiled.
+            out: Tensor = own.forward(x.to(weight.dtype), valid)
         return out
 
     return forward
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Return the network that an engine has wrapped, or the same if none has."""
+    own = getattr(network, "module", network)
+    return own if isinstance(own, nn.Module) else network
 
 
 def single(x: Tensor) -> Tensor:

@@ -89,7 +89,8 @@ def check_radiometric(options: RadiometricOptions, domains: Sequence[Domain]) ->
         value = getattr(options, name)
         if value and "linear" not in kinds:
             raise OptionError(
-                f"--{name.replace('_', '-')} {value:g}: all bands are in decibel; use --jitter-db"
+                f"--{name.replace('_', '-')} {value:g}: all bands are power or decibel; use"
+                " --jitter-db"
             )
     if options.band_dropout and max(domain.count for domain in domains) == 1:
         raise OptionError(

@@ -74,6 +74,31 @@ def test_pairs_move_with_their_batch() -> None:
     assert {moved.pairs.a.device.type, moved.weak.valid_a.device.type} == {"meta"}
 
 
+class Gain(nn.Conv2d):
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("hints", [PairHints(1.0), PairHints(weak=1.0)])
+def test_pairs_turn_a_flipped_gain(hints: PairHints) -> None:
+    """Also where a shift of two pixels, noise and a quarter that changed stand in the way."""
+    random = torch.Generator().manual_seed(0)
+    rough = torch.rand(4, 1, 4, 4, generator=random) * 2 - 1
+    a = rough.repeat_interleave(16, 2).repeat_interleave(16, 3)
+    b = -a.roll(2, 3) + 0.1 * torch.randn(a.shape, generator=random)
+    b[..., :32, :32] = 0.8
+    generator = Gain(1, 1, 1)
+    nn.init.constant_(generator.weight, 1.0)
+    optimizer = torch.optim.SGD(generator.parameters(), lr=0.05)
+    batch = Batch(a, b, pairs=Batch(a, b), weak=Batch(a, b))
+    for _ in range(100):
+        optimizer.zero_grad()
+        for loss in hints.losses({"a2b": generator}, batch).values():
+            torch.autograd.backward(loss)
+        optimizer.step()
+    assert generator.weight.item() < -0.2
+
+
 def test_negative_weights_are_refused() -> None:
     with pytest.raises(OptionError, match="weight weak of pairs is -1"):
         PairHints(weak=-1.0)

@@ -129,7 +129,11 @@ def test_levels_stay_levels_and_nodata_stays_0(seed: int) -> None:
     [
         ({"speckle": 4.0}, (OPTICAL, OPTICAL), "--speckle 4: no band is power"),
         ({"jitter_db": 1.0}, (OPTICAL,), "--jitter-db 1: no band is in decibel"),
-        ({"jitter_gain": 0.1}, (RADAR, AMPLITUDE), r"--jitter-gain 0\.1: all bands are in decibel"),
+        (
+            {"jitter_gain": 0.1},
+            (RADAR, AMPLITUDE),
+            r"--jitter-gain 0\.1: all bands are power or decibel",
+        ),
         ({"jitter_offset": 0.1}, (RADAR,), r"--jitter-offset 0\.1: all"),
         ({"band_dropout": 0.1}, (AMPLITUDE, AMPLITUDE), r"--band-dropout 0\.1: both domains"),
     ],
