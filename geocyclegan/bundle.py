@@ -13,18 +13,20 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from geocyclegan import __version__
 from geocyclegan.catalogue import Direction
 from geocyclegan.errors import BundleError, NotFoundError, OptionError, OutputError
 from geocyclegan.files import fsync_folder, make_folder, sha256, write_json
+from geocyclegan.models.dcgan import SceneMaker
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.moments import Moments
 from geocyclegan.models.registry import build_generator
@@ -37,6 +39,7 @@ DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
 _FORMAT = "geocyclegan-bundle"
 _FORMAT_VERSION = 1
 _JSON, _WEIGHTS = "model.json", "model.safetensors"
+_MAKERS = "makers"
 _STATISTICS, _MOMENTS = "statistics", ("count", "mean", "var")
 
 
@@ -72,6 +75,7 @@ class Bundle:
         training: provenance: options, steps, source scenes.
         weights_sha256: hash of the weights file.
         created_by: version of the package that wrote it.
+        makers: JSON arguments of what makes images of a domain from noise, by domain.
     """
 
     folder: Path
@@ -83,6 +87,25 @@ class Bundle:
     training: Mapping[str, Any]
     weights_sha256: str
     created_by: str
+    makers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def way(self, asked: Direction | None = None) -> Direction:
+        """Return the direction to translate in: the one asked for, or the first that there is.
+
+        Raises:
+            BundleError: there is none, or not the one asked for.
+        """
+        if not self.generators:
+            raise BundleError(
+                f"{self.folder}: a {self.method} model makes chips from noise and translates no"
+                f" scene; use it with: geocyclegan sample --model {self.folder}"
+            )
+        if asked is not None and asked not in self.generators:
+            known = ", ".join(self.generators)
+            raise BundleError(
+                f"{self.folder}: the model translates {known} only; choose that --direction"
+            )
+        return next(iter(self.generators)) if asked is None else asked
 
     def source(self, direction: Direction) -> Domain:
         """Domain of the scenes that a direction takes."""
@@ -98,16 +121,30 @@ class Bundle:
         Raises:
             BundleError: there is none for this direction, or the weights are damaged.
         """
-        spec = self.generators.get(direction)
-        if spec is None:
-            known = ", ".join(self.generators)
-            raise BundleError(
-                f"{self.folder}: the model translates {known} only; choose that --direction"
-            )
+        spec = self.generators[self.way(direction)]
         try:
             network = build_generator(spec.name, **spec.args)
             network.load_state_dict(self._tensors(f"{direction}."))
         except (OptionError, RuntimeError) as error:
+            line = str(error).strip().splitlines()[0]
+            raise BundleError(f"{self.folder}: the model cannot be loaded ({line})") from error
+        return network.to(device).eval().requires_grad_(False)
+
+    def maker(self, domain: str, device: torch.device | str = "cpu") -> SceneMaker:
+        """Build what makes images of a domain from noise and load its weights.
+
+        Raises:
+            BundleError: there is none, or the weights are damaged.
+        """
+        if domain not in self.makers:
+            raise BundleError(
+                f"{self.folder}: a {self.method} model makes nothing from noise; train one with"
+                " geocyclegan train --method dcgan"
+            )
+        try:
+            network = SceneMaker(**self.makers[domain])
+            network.load_state_dict(self._tensors(f"{_MAKERS}.{domain}."))
+        except (OptionError, RuntimeError, TypeError) as error:
             line = str(error).strip().splitlines()[0]
             raise BundleError(f"{self.folder}: the model cannot be loaded ({line})") from error
         return network.to(device).eval().requires_grad_(False)
@@ -161,6 +198,7 @@ def save_bundle(
     training: Mapping[str, Any],
     normalization: Mapping[str, Any] | None = None,
     statistics: Mapping[Direction, Sequence[Moments]] | None = None,
+    makers: Mapping[str, nn.Module] | None = None,
 ) -> Path:
     """Write a bundle; an older one in its place is replaced only when the new one is whole.
 
@@ -173,6 +211,7 @@ def save_bundle(
         training: JSON provenance: options, steps, source scenes.
         normalization: regime of the norm layers; the default is per-crop instance norm.
         statistics: of the training set at each norm layer, by direction.
+        makers: what makes images of a domain from noise, by domain.
 
     Returns:
         The folder.
@@ -190,6 +229,10 @@ def save_bundle(
         for direction, (_, network) in generators.items()
         for name, value in network.state_dict().items()
     }
+    made = {key: cast(SceneMaker, network) for key, network in (makers or {}).items()}
+    for domain, maker in made.items():
+        for name, value in maker.state_dict().items():
+            state[f"{_MAKERS}.{domain}.{name}"] = value.detach().cpu().contiguous()
     for direction, layers in (statistics or {}).items():
         for index, layer in enumerate(layers):
             values = (layer.count[0], layer.mean[0], layer.var[0])
@@ -212,6 +255,7 @@ def save_bundle(
                 }
                 for direction, (name, network) in generators.items()
             },
+            "makers": {key: maker.config() for key, maker in made.items()},
             "domains": {key: domain.to_json() for key, domain in domains.items()},
             "normalization": dict(normalization or {"kind": "instance", "pool": "crop"}),
             "tile": tile,
@@ -312,6 +356,7 @@ def _read(folder: Path) -> Bundle:
             training=dict(document["training"]),
             weights_sha256=str(document["weights"]["sha256"]),
             created_by=str(document["geocyclegan"]),
+            makers={key: dict(args) for key, args in document.get("makers", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path}: incomplete or damaged ({error!r})") from error

@@ -15,14 +15,15 @@ from geocyclegan.errors import OptionError
 
 Direction = Literal["a2b", "b2a"]
 
-_UNPAIRED: Mapping[str, Any] = {
+_COMMON: Mapping[str, Any] = {
     "generator": "resnet9",
+    "discriminator": "patch70",
     "batch": 1,
     "gan_loss": "lsgan",
     "lr": 2e-4,
     "decay": 0.5,
 }
-"""What nearly all methods of translation take, and where they begin."""
+"""What all methods take, and what most of them begin with."""
 
 _HINTS: Mapping[str, Any] = {
     "pairs": None,
@@ -61,9 +62,17 @@ class MethodInfo:
         summary: what it does, in a few words.
         options: the fields of `TrainConfig` that it takes beside those of all methods, each with
             its default, which is the paper's.
-        directions: which ways its models translate; none: they make scenes from nothing.
+        directions: which ways its models translate, all of them or, where "direction" is one of
+            its options, that one; none: they make scenes from nothing.
         paired: whether each chip of A needs its partner of the same place in B.
         epochs: how long the paper trains.
+        generators: the generators that it works with, where it has its own; empty: those of the
+            registry of generators.
+        sides: the domains that it looks at.
+        crop: side of the crops that it is used with, in pixels.
+        doubling: whether its images have 16, 32, 64 and so on px, and batch norm makes any other
+            norm an option without meaning.
+        labelled: whether it looks at the labels of A's chips, where there are any.
     """
 
     name: str
@@ -72,6 +81,11 @@ class MethodInfo:
     directions: tuple[Direction, ...] = ("a2b", "b2a")
     paired: bool = False
     epochs: int = 200
+    generators: tuple[str, ...] = ()
+    sides: tuple[Literal["a", "b"], ...] = ("a", "b")
+    crop: int = 256
+    doubling: bool = False
+    labelled: bool = False
 
 
 METHODS: dict[str, MethodInfo] = {
@@ -80,7 +94,91 @@ METHODS: dict[str, MethodInfo] = {
         MethodInfo(
             "cyclegan",
             "unpaired, both ways",
-            {**_UNPAIRED, **_CYCLE, **_HINTS},
+            {**_COMMON, **_CYCLE, **_HINTS},
+        ),
+        MethodInfo(
+            "pix2pix",
+            "from pairs, one way",
+            {
+                **_COMMON,
+                "generator": "unet256",
+                "gan_loss": "vanilla",
+                "direction": "a2b",
+                "lambda_l1": 100.0,
+                "pool": 0,
+            },
+            paired=True,
+        ),
+        MethodInfo(
+            "cut",
+            "unpaired, one way, contrastive",
+            {
+                **_COMMON,
+                "direction": "a2b",
+                "lambda_nce": 1.0,
+                "nce_identity": True,
+                "flip_equivariance": False,
+            },
+            epochs=400,
+        ),
+        MethodInfo(
+            "fastcut",
+            "cut without its identity",
+            {
+                **_COMMON,
+                "decay": 0.25,
+                "direction": "a2b",
+                "lambda_nce": 10.0,
+                "nce_identity": False,
+                "flip_equivariance": True,
+            },
+        ),
+        MethodInfo(
+            "munit",
+            "unpaired, both ways, many styles",
+            {
+                **_COMMON,
+                "generator": "munit",
+                "discriminator": "multiscale",
+                "lr": 1e-4,
+                "decay": 0.0,
+                "lambda_image": 10.0,
+                "lambda_style": 1.0,
+                "lambda_content": 1.0,
+                "lambda_cycle": 0.0,
+                "style_dims": 8,
+            },
+            generators=("munit",),
+        ),
+        MethodInfo(
+            "dcgan",
+            "chips of domain A from noise",
+            {
+                "generator": "dcgan",
+                "batch": 128,
+                "gan_loss": "vanilla",
+                "lr": 2e-4,
+                "decay": 0.0,
+                "noise": 100,
+            },
+            directions=(),
+            epochs=25,
+            generators=("dcgan",),
+            sides=("a",),
+            crop=64,
+            doubling=True,
+        ),
+        MethodInfo(
+            "semantic",
+            "cyclegan that keeps labels in place",
+            {
+                **_COMMON,
+                **_CYCLE,
+                **_HINTS,
+                "lambda_semantic": 1.0,
+                "segmenter": None,
+            },
+            labelled=True,
         ),
     )
 }
@@ -96,6 +194,11 @@ def method_info(name: str) -> MethodInfo:
     if name not in METHODS:
         raise OptionError(f"--method {name}: choose one of: {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def own_generators() -> set[str]:
+    """Return the generators that belong to one method."""
+    return {name for info in METHODS.values() for name in info.generators}
 
 
 def method_fields() -> tuple[str, ...]:

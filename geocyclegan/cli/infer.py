@@ -28,9 +28,8 @@ from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
 @click.option(
     "--direction",
     type=click.Choice(["a2b", "b2a"]),
-    default="a2b",
-    show_default=True,
-    help="Which way to translate.",
+    default=None,
+    help="Which way to translate.  [default: a2b, or the one way that the model knows]",
 )
 @click.option(
     "--bands",
@@ -61,6 +60,12 @@ from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
     " tile (with seams); auto: as the model was trained.",
 )
 @click.option(
+    "--style",
+    metavar="SCENE|seed:N",
+    help="Look of the translation, for models of --method munit: that of a scene of the target"
+    " domain, or one drawn by a seed.  [default: the mean of the training set]",
+)
+@click.option(
     "--stats-memory",
     callback=parse_bytes,
     default="2G",
@@ -82,11 +87,12 @@ def command(
     scenes: tuple[str, ...],
     out: Path,
     model: Path | None,
-    direction: str,
+    direction: str | None,
     bands: tuple[str, ...] | None,
     tile: int | None,
     batch: int | None,
     norm_stats: str,
+    style: str | None,
     stats_memory: int,
     device: str,
     overwrite: bool,
@@ -114,12 +120,14 @@ def command(
     from geocyclegan.raster.sources import expand_scenes
 
     bundle = load_bundle(model) if model is not None else newest_bundle(Path("runs"))
+    way = bundle.way(cast(Direction | None, direction))
     options = TranslateOptions(
-        direction=cast(Direction, direction),
+        direction=way,
         bands=bands,
         overwrite=overwrite,
         device=choose_device(device),
         norm_stats=cast(NormStats, norm_stats),
+        style=style,
         engine=EngineOptions(
             tile=tile,
             batch=batch,
@@ -131,10 +139,10 @@ def command(
         sources = expand_scenes(scenes)
     else:
         recorded = dict(bundle.training.get("scenes", {}))
-        sources = [str(path) for path in recorded.get(direction[0], [])]
+        sources = [str(path) for path in recorded.get(way[0], [])]
         if not sources:
             raise OptionError(f"the model in {bundle.folder} records no scenes; name one")
-    products = _product_paths(sources, out, direction)
+    products = _product_paths(sources, out, way)
     for source, product in zip(sources, products, strict=True):
         refuse_output(source, product, overwrite)
     generator = bundle.generator(options.direction, options.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import logging
 import signal
 import sys
@@ -20,8 +21,10 @@ COMMANDS = {
     "chip": "Cut scenes into training chips of domain A or B.",
     "train": "Train a translation model on chips.",
     "infer": "Translate whole scenes with a trained model.",
+    "sample": "Make chips from noise with a trained model.",
     "info": "Show a scene, a chip folder or a model as a table.",
     "verify": "Find damage in chips, products and models.",
+    "import": "Make a model of weights that another program trained.",
     "demo": "Run the whole chain on the sample scenes.",
 }
 
@@ -37,7 +40,9 @@ class LazyGroup(click.Group):
         """Import one command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"geocyclegan.cli.{cmd_name}")
+        # A word of Python is no name of a module that other modules could import.
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        module = importlib.import_module(f"geocyclegan.cli.{name}")
         command: click.Command = module.command
         return command
 

@@ -61,8 +61,49 @@ def _by_method(values: dict[str, str]) -> str:
     "--method",
     "What to train: " + "; ".join(f"{m.name} ({m.summary})" for m in METHODS.values()) + ".",
 )
-@_option("--generator", "Generators: resnet9, resnet6 (smaller), unet256 or unet128.")
+@_option(
+    "--generator",
+    "Generators: resnet9, resnet6 (smaller), unet256, unet128, densenet, or of"
+    " segmentation-models-pytorch smp-unet, smp-unetplusplus, smp-fpn or smp-segformer.",
+)
 @_option("--width", "Channels of the generators' first layer.")
+@click.option(
+    "--antialias",
+    is_flag=True,
+    default=_DEFAULT.antialias,
+    help="Blur in resnet and densenet generators before every second pixel is dropped.",
+)
+@_option(
+    "--upsample",
+    "How resnet and densenet generators double the resolution; nearest and bilinear leave no"
+    " checkerboard.",
+    click.Choice(["transpose", "nearest", "bilinear"]),
+    "bilinear with --antialias, else transpose",
+)
+@_option(
+    "--encoder",
+    "Encoder of smp generators, by segmentation-models-pytorch's name.",
+    str,
+    "resnet34",
+)
+@_option(
+    "--encoder-weights",
+    "File with weights that this encoder starts from, .safetensors or .pth.",
+    click.Path(path_type=Path),
+    "random ones",
+)
+@_option(
+    "--discriminator",
+    "Discriminators: patch70, patch (--d-layers), pixel or multiscale (--d-scales).",
+)
+@_option("--d-layers", "Halvings of the discriminators patch and multiscale.", int, "3")
+@_option("--d-scales", "Scales of the discriminator multiscale.", int, "3")
+@click.option(
+    "--spectral-norm",
+    is_flag=True,
+    default=_DEFAULT.spectral_norm,
+    help="Normalise the discriminators' weights by their largest singular value.",
+)
 @_option("--d-width", "Channels of the discriminators' first layer.", int, "as --width")
 @_option(
     "--norm",
@@ -87,6 +128,37 @@ def _by_method(values: dict[str, str]) -> str:
     "--identity",
     "Weight, relative to the cycle's, of the identity loss over the bands that both domains name"
     " alike; 0: off.",
+)
+@_option("--lambda-l1", "Weight of the mean absolute error against the truth.")
+@_option("--lambda-nce", "Weight of the contrastive loss.")
+@_option(
+    "--nce-identity/--no-nce-identity",
+    "Ask the contrastive loss of images of the target domain, too.",
+)
+@_option(
+    "--flip-equivariance/--no-flip-equivariance",
+    "Ask that a mirrored image gives the mirrored translation.",
+)
+@_option("--lambda-image", "Weight of an image's return from its own content and style.")
+@_option("--lambda-style", "Weight of the return of a style.")
+@_option("--lambda-content", "Weight of the return of a content.")
+@_option("--lambda-cycle", "Weight of an image's return from its translation.")
+@_option("--style-dims", "Length of a style.")
+@_option(
+    "--lambda-semantic", "Weight of the cross-entropy of segmentation networks on translations."
+)
+@_option(
+    "--segmenter",
+    "Frozen segmentation network of domain A: the state of a segmentation-models-pytorch network as"
+    " safetensors.",
+    click.Path(path_type=Path),
+    "one trained here from the label chips of A",
+)
+@_option("--noise", "Numbers that an image from noise is made of.")
+@_option(
+    "--direction",
+    "Which way to translate, of methods that learn one.",
+    click.Choice(["a2b", "b2a"]),
 )
 @_option("--gradient-penalty", "Weight of the penalty of --gan-loss wgan-gp.", float, "10")
 @_option(
@@ -261,4 +333,7 @@ def command(
     settings = ctx.obj if isinstance(ctx.obj, Settings) else Settings()
     if result.leads and not settings.quiet:
         click.echo(f"Trained {result.steps} steps: {result.run}")
-        click.echo(f"Next: geocyclegan infer SCENE --model {result.run} --out translated.tif")
+        if METHODS[config.method].directions:
+            click.echo(f"Next: geocyclegan infer SCENE --model {result.run} --out translated.tif")
+        else:
+            click.echo(f"Next: geocyclegan sample --model {result.run} --n 16 --out samples")

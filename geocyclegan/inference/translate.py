@@ -20,6 +20,7 @@ from geocyclegan.files import output_lock
 from geocyclegan.inference.engine import EngineOptions, Output, TileEngine
 from geocyclegan.inference.resume import KeptPieces
 from geocyclegan.inference.statistics import NormStats, resolve_mode
+from geocyclegan.inference.style import use_style
 from geocyclegan.inference.threads import BackgroundWriter
 from geocyclegan.models.generator import Generator
 from geocyclegan.progress import Progress
@@ -49,6 +50,7 @@ class TranslateOptions:
         overwrite: replace a product that exists.
         device: where to run.
         norm_stats: whose statistics to normalise with; "auto": as the model was trained.
+        style: "seed:N" or a scene of the target domain, for models with styles; None: the mean.
         engine: how to cut; its `statistics.mode` follows from `norm_stats`.
     """
 
@@ -57,6 +59,7 @@ class TranslateOptions:
     overwrite: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     norm_stats: NormStats = "auto"
+    style: str | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
 
 
@@ -93,6 +96,7 @@ def translate_scene_with(
         OutputError: the product cannot be written.
     """
     source = bundle.source(options.direction)
+    use_style(generator, bundle, options.direction, options.style, options.device)
     with gdal_env(), Scene(scene_path, options.bands, amplitude=source.amplitude) as scene:
         bands = options.bands or _bands(bundle, options.direction, scene)
         cache = _cache_bytes(scene, generator, options)
@@ -120,7 +124,7 @@ def write_product(
     spec = ProductSpec(
         grid=scene.grid,
         domain=target,
-        tags=_tags(scene, bundle, options.direction, engine.options.statistics.mode),
+        tags=_tags(scene, bundle, options, engine.options.statistics.mode),
         masked=scene.may_have_invalid,
     )
     tiles = engine.count(height, width)
@@ -187,6 +191,7 @@ def _job(
         "device": options.device.type,
         "model": bundle.weights_sha256,
         "direction": options.direction,
+        "style": options.style,
         "scene": str(file.resolve()) if stat else scene.path,
         "changed": [stat.st_size, stat.st_mtime_ns] if stat else None,
         "shape": list(scene.grid.shape),
@@ -199,11 +204,16 @@ def _engine(generator: Generator, bundle: Bundle, options: TranslateOptions) -> 
     """The engine of a scene, in the statistics mode that the model asks for."""
     cut, trained, mode = options.engine, None, options.norm_stats
     if isinstance(generator, Generator):
+        if options.style is not None and options.norm_stats == "frozen":
+            raise OptionError(
+                f"--norm-stats frozen with --style {options.style}: the statistics in the model are"
+                " those of its mean style; choose sample, exact or dense, or leave one of them out"
+            )
         mode = resolve_mode(
             options.norm_stats,
             generator,
             pool=str(bundle.normalization.get("pool", "crop")),
-            has_statistics=bundle.has_statistics,
+            has_statistics=bundle.has_statistics and options.style is None,
             model=str(bundle.folder),
         )
         log.info("statistics of the norm layers: %s", mode)
@@ -265,6 +275,8 @@ def _bands(bundle: Bundle, direction: Direction, scene: Scene) -> list[str]:
             raise error from None
         # The commonest slip: the scene is one of the other side.
         other = "b2a" if direction == "a2b" else "a2b"
+        if other not in bundle.generators:
+            raise
         raise SceneError(f"{error}, or give --direction {other}") from None
 
 
@@ -303,15 +315,17 @@ def _cache_bytes(scene: Scene, generator: Generator, options: TranslateOptions) 
     return max(_CACHE_BYTES, min(rows, scene.grid.height) * row_bytes * 5 // 4)
 
 
-def _tags(scene: Scene, bundle: Bundle, direction: Direction, mode: str) -> dict[str, str]:
+def _tags(scene: Scene, bundle: Bundle, options: TranslateOptions, mode: str) -> dict[str, str]:
+    styled = {} if options.style is None else {"GEOCYCLEGAN_STYLE": Path(options.style).name}
     return {
         "AREA_OR_POINT": "Area",
         "SYNTHETIC": "YES",
         "TIFFTAG_SOFTWARE": f"geocyclegan {__version__}",
         "GEOCYCLEGAN_MODEL_SHA256": bundle.weights_sha256,
         "GEOCYCLEGAN_METHOD": bundle.method,
-        "GEOCYCLEGAN_DIRECTION": direction,
+        "GEOCYCLEGAN_DIRECTION": options.direction,
         "GEOCYCLEGAN_NORM_STATS": mode,
+        **styled,
         "GEOCYCLEGAN_SOURCE": Path(scene.path).name,
         "GEOCYCLEGAN_SOURCE_BANDS": ",".join(band.label for band in scene.bands),
     }

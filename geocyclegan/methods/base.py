@@ -33,6 +33,8 @@ class Batch:
         pairs: images of both domains that show the same places, pixel by pixel; None: there are
             none in this step.
         weak: images of both domains that show the same places, roughly; None: there are none.
+        labels_a: classes of the pixels of `a` (samples, height, width), −1 where not known; None:
+            nobody knows any, or wants to.
     """
 
     a: Tensor
@@ -41,6 +43,7 @@ class Batch:
     valid_b: Tensor | None = None
     pairs: Batch | None = None
     weak: Batch | None = None
+    labels_a: Tensor | None = None
 
     def side(self, domain: Side) -> tuple[Tensor, Tensor | None]:
         """Return images and mask of one domain."""
@@ -59,6 +62,7 @@ class Batch:
             move(self.valid_b),
             None if self.pairs is None else self.pairs.to(device, non_blocking),
             None if self.weak is None else self.weak.to(device, non_blocking),
+            labels_a=move(self.labels_a),
         )
 
 
@@ -93,6 +97,10 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def generators(self) -> dict[Direction, nn.Module]:
         """The generators by direction: what a model bundle keeps."""
+
+    def makers(self) -> dict[str, nn.Module]:
+        """What makes images of a domain from noise, by domain; a bundle keeps these, too."""
+        return {}
 
     @abstractmethod
     def optimizers(self) -> dict[str, Optimizer]:

@@ -21,8 +21,9 @@ from geocyclegan.methods.base import Batch, Direction, Method, zero_invalid
 from geocyclegan.methods.cycle import CycleTerms
 from geocyclegan.methods.hints import PairHints
 from geocyclegan.methods.losses import GanKind, GanLoss, bare, gradient_penalty, masked_l1
+from geocyclegan.methods.networks import NetworkSpec, config_of
 from geocyclegan.methods.pool import ImagePool
-from geocyclegan.models import Discriminator
+from geocyclegan.models import Discriminator, build_discriminator, build_generator
 
 _GRADIENT_PENALTY = 10.0
 
@@ -155,6 +156,39 @@ class CycleGAN(Method):
         self.pool_a = ImagePool(self.config.pool_size, seed)
         self.pool_b = ImagePool(self.config.pool_size, seed + 1)
 
+    @classmethod
+    def build(cls, networks: NetworkSpec, options: Mapping[str, Any]) -> CycleGAN:
+        """Make it with fresh networks.
+
+        Raises:
+            OptionError: a name or an option is not known, or is out of range.
+        """
+        config = config_of(CycleGANConfig, "cyclegan", options)
+        a, b = networks.bands_a, networks.bands_b
+        if config.angle_loss > 0 and max(a, b) == 1:
+            raise OptionError(
+                f"angle_loss is {config.angle_loss}, and a spectrum needs two bands or more; both"
+                " domains have one"
+            )
+        generator, generator_args = networks.generator, networks.generator_args
+        judge, judge_args = networks.discriminator, networks.discriminator_args
+        critics = None
+        if config.cycle_critic > 0:
+            critics = (
+                build_discriminator(judge, in_channels=a, **judge_args),
+                build_discriminator(judge, in_channels=b, **judge_args),
+            )
+        return cls(
+            build_generator(generator, in_channels=a, out_channels=b, **generator_args),
+            build_generator(generator, in_channels=b, out_channels=a, **generator_args),
+            build_discriminator(judge, in_channels=a, **judge_args),
+            build_discriminator(judge, in_channels=b, **judge_args),
+            config,
+            networks.shared_bands,
+            networks.seed,
+            critics,
+        )
+
     def generators(self) -> dict[Direction, nn.Module]:
         """The generators by direction."""
         return {"a2b": self.generator_ab, "b2a": self.generator_ba}
@@ -266,7 +300,7 @@ class CycleGAN(Method):
                 raise BundleError(f"{name} is missing in the checkpoint; it is of another method")
             pool.load_state_dict(state[name])
 
-    def _generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], _Translated]:
+    def _generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Translated]:
         """Weighted losses of the generators, and what these made of the batch."""
         config = self.config
         has_identity = bool(self.shared_bands) and config.identity > 0
@@ -300,7 +334,7 @@ class CycleGAN(Method):
 
     def _translate_twice(
         self, batch: Batch, has_identity: bool
-    ) -> tuple[_Translated, tuple[Tensor, Tensor] | None]:
+    ) -> tuple[Translated, tuple[Tensor, Tensor] | None]:
         """Both domains' images there and back, 0 where not valid.
 
         With `has_identity` also what each domain's own generator makes of A and of B.
@@ -318,7 +352,7 @@ class CycleGAN(Method):
         fake_a = zero_invalid(made_a[0], batch.valid_b)
         back_a = zero_invalid(self.generator_ba(fake_b, batch.valid_a), batch.valid_a)
         back_b = zero_invalid(self.generator_ab(fake_a, batch.valid_b), batch.valid_b)
-        return _Translated(fake_a, fake_b, back_a, back_b), same
+        return Translated(fake_a, fake_b, back_a, back_b), same
 
     def _identities(self, batch: Batch, same_a: Tensor, same_b: Tensor) -> dict[str, Tensor]:
         """Distance of each domain's images from what their own domain's generator makes of them."""
@@ -340,8 +374,8 @@ class CycleGAN(Method):
         The sum itself for the losses whose own papers have it, and the gradient penalty.
         """
         of_real, of_fake = self.through(discriminator, [real, fake])
-        on_real = self._judge(discriminator, of_real, real[1], is_real=True)
-        on_fake = self._judge(discriminator, of_fake, fake[1], is_real=False)
+        on_real = self._judge(discriminator, of_real, real, is_real=True)
+        on_fake = self._judge(discriminator, of_fake, fake, is_real=False)
         loss = (on_real + on_fake) * (0.5 if self.gan_loss.halved else 1.0)
         if self.config.gan_loss == "wgan-gp":
             weight = self.config.gradient_penalty
@@ -350,10 +384,15 @@ class CycleGAN(Method):
         return loss
 
     def _judge(
-        self, discriminator: Discriminator, logits: Tensor, valid: Tensor | None, *, is_real: bool
+        self,
+        discriminator: Discriminator,
+        logits: Tensor,
+        judged: tuple[Tensor, Tensor | None],
+        *,
+        is_real: bool,
     ) -> Tensor:
-        """Loss of a discriminator that should have said `is_real`."""
-        weights = None if valid is None else discriminator.logit_weights(valid)
+        """Loss of a discriminator that should have said `is_real` of images with their mask."""
+        weights = discriminator.weights_for(*judged)
         loss: Tensor = self.gan_loss(logits, is_real, weights)
         return loss
 
@@ -376,7 +415,7 @@ class CycleGAN(Method):
 
 
 @dataclass(frozen=True)
-class _Translated:
+class Translated:
     """What the generators made of a batch: images of A and of B, and what came back of them."""
 
     fake_a: Tensor

@@ -5,11 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
 class Discriminator(nn.Module, ABC):
-    """A network that says, patch by patch, whether an image is real."""
+    """A network that says, patch by patch, whether an image is real.
+
+    Attributes:
+        in_channels: bands of the domain that is judged.
+        min_size: smallest side of an input, in pixels.
+    """
+
+    in_channels: int
+    min_size: int
 
     @abstractmethod
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -37,6 +46,37 @@ class Discriminator(nn.Module, ABC):
             Weights (samples, 1, rows, columns) from 0 (no valid pixel) to 1 (all are valid).
         """
 
+    def weights_for(self, images: Tensor, valid: Tensor | None) -> Tensor | None:
+        """Weights with which the logits of images enter a mean; None: all alike.
+
+        Args:
+            images: (samples, in_channels, height, width).
+            valid: mask (samples, 1, height, width); None: all are valid.
+        """
+        return None if valid is None else self.logit_weights(valid)
+
+    def check(self, x: Tensor, valid: Tensor | None) -> None:
+        """Refuse what the network cannot take.
+
+        Raises:
+            ValueError: says what was found and what is expected.
+        """
+        if x.ndim != 4 or x.shape[1] != self.in_channels or min(x.shape[-2:]) < self.min_size:
+            raise ValueError(
+                f"input of shape {tuple(x.shape)}: expected (samples, {self.in_channels}, height, "
+                f"width) with sides of at least {self.min_size} px"
+            )
+        if valid is not None and valid.shape != (x.shape[0], 1, *x.shape[-2:]):
+            raise ValueError(
+                f"valid mask of shape {tuple(valid.shape)}: "
+                f"expected {(x.shape[0], 1, *x.shape[-2:])}"
+            )
+
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """JSON arguments from which `build_discriminator` makes the same architecture again."""
+
+
+def as_weight(valid: Tensor) -> Tensor:
+    """A mask as floats of at least single precision."""
+    return valid.to(torch.promote_types(valid.dtype, torch.float32))

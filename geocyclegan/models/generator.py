@@ -25,7 +25,8 @@ class Generator(nn.Module):
     Args:
         in_channels: bands of the source domain.
         out_channels: bands of the target domain.
-        plan: the operations, whose output has the size of their input.
+        plan: the operations, whose output has the size of their input; none where a subclass runs
+            a network that is no plan (see `opaque`).
 
     Attributes:
         plan: the operations in order.
@@ -51,7 +52,7 @@ class Generator(nn.Module):
         for step, scale in zip(self.plan, at, strict=True):
             if isinstance(step.module, SceneNorm2d):
                 step.module.scale = scale
-        self.stride = max(at)
+        self.stride = max(at, default=1)
         self.min_size = receptive.min_size(self.plan)
         self.halo: int | None = None
         self.memory_saving = False

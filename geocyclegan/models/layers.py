@@ -26,15 +26,18 @@ from geocyclegan.models.norm import SceneNorm2d
 
 StepKind = Literal["apply", "norm", "save", "add", "concat"]
 
-_ROLES: dict[type[nn.Module], str] = {
-    nn.ReflectionPad2d: "pad",
-    nn.Conv2d: "conv",
-    nn.ConvTranspose2d: "conv",
-    SceneNorm2d: "norm",
-    nn.ReLU: "act",
-    nn.LeakyReLU: "act",
-    nn.Tanh: "act",
-    nn.Dropout: "drop",
+_ROLES: dict[str, str] = {
+    "ReflectionPad2d": "pad",
+    "Conv2d": "conv",
+    "ConvTranspose2d": "conv",
+    "BlurPool2d": "blur",
+    "Upsample": "resize",
+    "SceneNorm2d": "norm",
+    "AdaptiveNorm2d": "norm",
+    "ReLU": "act",
+    "LeakyReLU": "act",
+    "Tanh": "act",
+    "Dropout": "drop",
 }
 
 
@@ -56,7 +59,7 @@ def unit(name: str, *modules: nn.Module | None) -> list[Step]:
     for module in modules:
         if module is not None:
             kind: StepKind = "norm" if isinstance(module, SceneNorm2d) else "apply"
-            steps.append(Step(kind, module, f"{name}_{_ROLES[type(module)]}"))
+            steps.append(Step(kind, module, f"{name}_{_ROLES[type(module).__name__]}"))
     return steps
 
 

@@ -28,7 +28,7 @@ Sum = Callable[[Tensor], Tensor]
 
 
 class SceneNorm2d(nn.Module):
-    """Instance normalisation without affine parameters and without running statistics.
+    """Instance normalisation without running statistics, by default without affine parameters.
 
     `valid` carries the weight of each pixel in the statistics: 0 is nodata, 1 is valid, and what
     lies between is the valid share of a coarse pixel. Pixels of weight 0 come out as 0, which is
@@ -47,6 +47,7 @@ class SceneNorm2d(nn.Module):
         eps: added to the variance.
         pool: which pixels share statistics in mode "instance"; "crop": those of one sample;
             "scene": those of all samples, which are crops of one scene.
+        affine: multiply each channel with a learnt weight and add a learnt bias to it afterwards.
 
     Attributes:
         scale: side of one pixel of this layer in input pixels; set by the network it belongs to.
@@ -59,13 +60,20 @@ class SceneNorm2d(nn.Module):
         ValueError: `pool` is not known.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5, pool: Pool = "crop") -> None:
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(
+        self, channels: int, eps: float = 1e-5, pool: Pool = "crop", affine: bool = False
+    ) -> None:
         super().__init__()
         if pool not in ("crop", "scene"):
             raise ValueError(f"pool={pool!r} is not known; expected 'crop' or 'scene'")
         self.channels = channels
         self.eps = eps
         self.pool = pool
+        self.register_parameter("weight", nn.Parameter(torch.ones(channels)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(channels)) if affine else None)
         self.scale = 1
         self.mode: NormMode = "instance"
         self.collected: Moments | None = None
@@ -114,7 +122,7 @@ class SceneNorm2d(nn.Module):
         else:
             weight, bias = _single(x)
             out = F.instance_norm(features, weight=weight, bias=bias, eps=self.eps)
-        out = out.to(x.dtype)
+        out = self._scaled(out, valid).to(x.dtype)
         if x.is_contiguous(memory_format=torch.channels_last):
             # F.instance_norm answers in NCHW; the convolution that follows wants what it gave.
             out = out.contiguous(memory_format=torch.channels_last)
@@ -170,8 +178,17 @@ class SceneNorm2d(nn.Module):
             # Once, not at every call: a copy to a GPU waits for all that it has to do.
             self._mean, self._var = self._mean.to(x.device), self._var.to(x.device)
         mean, var = self._mean.to(dtype), self._var.to(dtype)
+        weight, bias = (None if p is None else p.to(dtype) for p in (self.weight, self.bias))
         # One pass over the features, and half precision comes in and goes out as it is.
-        out = F.batch_norm(x, mean, var, training=False, eps=self.eps)
+        out = F.batch_norm(x, mean, var, weight, bias, training=False, eps=self.eps)
+        return out if valid is None else out * (valid > 0)
+
+    def _scaled(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Apply the affine parameters, which must not lift invalid pixels from 0."""
+        if self.weight is None or self.bias is None:
+            return x
+        weight, bias = (p.to(x.dtype)[:, None, None] for p in (self.weight, self.bias))
+        out = x * weight + bias
         return out if valid is None else out * (valid > 0)
 
     def _dense(self, x: Tensor, valid: Tensor | None, at: Sequence[At] | None) -> Tensor:

@@ -16,28 +16,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from geocyclegan.models import receptive
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.layers import Step, advance
 from geocyclegan.models.moments import Moments
 from geocyclegan.models.norm import Core, SceneNorm2d
+from geocyclegan.models.opaque import OpaqueGenerator
+from geocyclegan.models.opaque_passes import opaque_statistics
+from geocyclegan.models.patch import Patch as Patch
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Patch:
-    """A window of a scene on its way through a generator.
-
-    Attributes:
-        levels: (samples, bands, height, width).
-        valid: mask (samples, 1, height, width); None: all are valid.
-        core: rows and columns that enter the statistics, at multiples of the generator's stride;
-            None: all. What lies outside is context, and belongs to other patches.
-    """
-
-    levels: Tensor
-    valid: Tensor | None = None
-    core: Core | None = None
 
 
 @dataclass
@@ -78,6 +66,8 @@ def pooled_statistics(
     Raises:
         ValueError: there is no patch, or one does not fit the generator.
     """
+    if isinstance(generator, OpaqueGenerator):
+        return opaque_statistics(generator, patches, memory, done)
     needed = pixels * activation_bytes(generator)
     if needed <= memory:
         return lockstep(generator, patches(), done)
@@ -175,10 +165,11 @@ def activation_bytes(generator: Generator, itemsize: int = 4) -> float:
             stack.pop()
         elif step.kind == "concat":
             channels += round(stack.pop() * scale * scale)
-        elif isinstance(module, nn.Conv2d):
-            channels, scale = module.out_channels, scale * module.stride[0]
-        elif isinstance(module, nn.ConvTranspose2d):
-            channels, scale = module.out_channels, scale // module.stride[0]
+        elif module is not None:
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                channels = module.out_channels
+            coarser, finer = receptive.rescaling(module)
+            scale = scale * coarser // finer
         held = channels / (scale * scale)
         peak = max(peak, held + sum(stack))
     # The masks at each scale come on top.

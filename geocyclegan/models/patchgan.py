@@ -1,74 +1,60 @@
-"""The PatchGAN discriminator."""
+"""Discriminators that judge patches: PatchGAN, and its limit of single pixels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geocyclegan.models import receptive
-from geocyclegan.models.discriminator import Discriminator
+from geocyclegan.models.discriminator import Discriminator, as_weight
 from geocyclegan.models.init import init_weights
 from geocyclegan.models.layers import Step, modules_of, require_positive, unit
 from geocyclegan.models.norm import SceneNorm2d, norm_layer
 
 
-class PatchDiscriminator(Discriminator):
-    """Judges overlapping patches: one logit per patch, 70 × 70 px with three halvings.
-
-    Source: Isola et al., CVPR 2017, appendix: kernels of 4, LeakyReLU 0.2, no norm on the first and
-    the last layer.
+class PlannedDiscriminator(Discriminator):
+    """A discriminator run by its plan.
 
     Args:
         in_channels: bands of the domain that is judged.
-        width: channels of the first layer.
-        layers: number of halvings.
-        norm: "instance", "scene" or "none".
+        plan: the operations in order.
+        min_size: smallest side of an input, in pixels.
+        spectral_norm: divide the weight of each convolution by its largest singular value.
 
     Attributes:
         plan: the operations in order.
         patch: side of the patch that one logit sees, in pixels.
         min_size: smallest side of an input, in pixels.
-
-    Raises:
-        OptionError: an argument is out of range.
     """
 
     def __init__(
-        self, in_channels: int, *, width: int = 64, layers: int = 3, norm: str = "instance"
+        self, in_channels: int, plan: Sequence[Step], min_size: int, spectral_norm: bool = False
     ) -> None:
         super().__init__()
-        require_positive(in_channels=in_channels, width=width, layers=layers)
         self.in_channels = in_channels
-        self.width = width
-        self.depth = layers
-        self.norm = norm
-        self.plan = tuple(_plan(in_channels, width, layers, norm))
+        self.spectral_norm = spectral_norm
+        self.plan = tuple(plan)
         self.layers = modules_of(self.plan)
         for step, scale in zip(self.plan, receptive.scales(self.plan), strict=True):
             if isinstance(step.module, SceneNorm2d):
                 step.module.scale = scale
         low, high = receptive.seen(self.plan, 0, 0)
         self.patch = high - low + 1
-        # The two layers of stride 1 each take a pixel off, and one must remain.
-        self.min_size = 3 * 2**layers
+        self.min_size = min_size
         init_weights(self)
+        if spectral_norm:
+            for step in self.plan:
+                if isinstance(step.module, nn.Conv2d):
+                    # Miyato et al., ICLR 2018; the power iteration's vectors are in the state.
+                    nn.utils.parametrizations.spectral_norm(step.module)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Logits of being real, one per patch."""
-        if x.ndim != 4 or x.shape[1] != self.in_channels or min(x.shape[-2:]) < self.min_size:
-            raise ValueError(
-                f"input of shape {tuple(x.shape)}: expected (samples, {self.in_channels}, height, "
-                f"width) with sides of at least {self.min_size} px"
-            )
-        if valid is not None and valid.shape != (x.shape[0], 1, *x.shape[-2:]):
-            raise ValueError(
-                f"valid mask of shape {tuple(valid.shape)}: "
-                f"expected {(x.shape[0], 1, *x.shape[-2:])}"
-            )
-        weight = None if valid is None else _as_weight(valid)
+        self.check(x, valid)
+        weight = None if valid is None else as_weight(valid)
         for step in self.plan:
             if isinstance(step.module, SceneNorm2d):
                 x = step.module(x, weight)
@@ -79,11 +65,46 @@ class PatchDiscriminator(Discriminator):
 
     def logit_weights(self, valid: Tensor) -> Tensor:
         """Share of valid pixels in each patch: the mask pooled through the same windows."""
-        weight = _as_weight(valid)
+        weight = as_weight(valid)
         for step in self.plan:
             if step.module is not None:
                 weight = _reduced(weight, step.module)
         return weight
+
+
+class PatchDiscriminator(PlannedDiscriminator):
+    """Judges overlapping patches: one logit per patch, 70 × 70 px with three halvings.
+
+    Source: Isola et al., CVPR 2017, appendix: kernels of 4, LeakyReLU 0.2, no norm on the first and
+    the last layer.
+
+    Args:
+        in_channels: bands of the domain that is judged.
+        width: channels of the first layer.
+        layers: number of halvings; patches of 16, 34, 70, 142 or 286 px with 1 to 5.
+        norm: "instance", "scene" or "none".
+        spectral_norm: divide the weight of each convolution by its largest singular value.
+
+    Raises:
+        OptionError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        width: int = 64,
+        layers: int = 3,
+        norm: str = "instance",
+        spectral_norm: bool = False,
+    ) -> None:
+        require_positive(in_channels=in_channels, width=width, layers=layers)
+        # The two layers of stride 1 each take a pixel off, and one must remain.
+        plan = _plan(in_channels, width, layers, norm)
+        super().__init__(in_channels, plan, 3 * 2**layers, spectral_norm)
+        self.width = width
+        self.depth = layers
+        self.norm = norm
 
     def config(self) -> dict[str, Any]:
         """JSON arguments from which `build_discriminator` makes the same architecture again."""
@@ -92,6 +113,55 @@ class PatchDiscriminator(Discriminator):
             "width": self.width,
             "layers": self.depth,
             "norm": self.norm,
+            "spectral_norm": self.spectral_norm,
+        }
+
+
+class PixelDiscriminator(PlannedDiscriminator):
+    """Judges each pixel by itself: colours, not textures or shapes.
+
+    Source: Isola et al., CVPR 2017, appendix (1 × 1 discriminator).
+
+    Args:
+        in_channels: bands of the domain that is judged.
+        width: channels of the first layer.
+        norm: "instance", "scene" or "none".
+        spectral_norm: divide the weight of each convolution by its largest singular value.
+
+    Raises:
+        OptionError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        width: int = 64,
+        norm: str = "instance",
+        spectral_norm: bool = False,
+    ) -> None:
+        require_positive(in_channels=in_channels, width=width)
+        plan = [
+            *unit("conv1", nn.Conv2d(in_channels, width, 1), nn.LeakyReLU(0.2, inplace=True)),
+            *unit(
+                "conv2",
+                nn.Conv2d(width, width * 2, 1),
+                norm_layer(norm, width * 2),
+                nn.LeakyReLU(0.2, inplace=True),
+            ),
+            *unit("head", nn.Conv2d(width * 2, 1, 1)),
+        ]
+        super().__init__(in_channels, plan, 1, spectral_norm)
+        self.width = width
+        self.norm = norm
+
+    def config(self) -> dict[str, Any]:
+        """JSON arguments from which `build_discriminator` makes the same architecture again."""
+        return {
+            "in_channels": self.in_channels,
+            "width": self.width,
+            "norm": self.norm,
+            "spectral_norm": self.spectral_norm,
         }
 
 
@@ -107,11 +177,6 @@ def _plan(in_channels: int, width: int, layers: int, norm: str) -> list[Step]:
         plan += unit(f"conv{level + 1}", conv, norm_layer(norm, wider), activation)
         channels = wider
     return plan + unit("head", nn.Conv2d(channels, 1, 4, padding=1))
-
-
-def _as_weight(valid: Tensor) -> Tensor:
-    """A mask as floats of at least single precision."""
-    return valid.to(torch.promote_types(valid.dtype, torch.float32))
 
 
 def _reduced(weight: Tensor, module: nn.Module) -> Tensor:

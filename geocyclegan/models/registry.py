@@ -8,10 +8,14 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from geocyclegan.errors import OptionError
+from geocyclegan.models.densenet import DenseNetGenerator
 from geocyclegan.models.discriminator import Discriminator
 from geocyclegan.models.generator import Generator
-from geocyclegan.models.patchgan import PatchDiscriminator
+from geocyclegan.models.multiscale import MultiscaleDiscriminator
+from geocyclegan.models.patchgan import PatchDiscriminator, PixelDiscriminator
 from geocyclegan.models.resnet import ResNetGenerator
+from geocyclegan.models.smp import SmpGenerator
+from geocyclegan.models.style import StyledGenerator
 from geocyclegan.models.unet import UNetGenerator
 
 T = TypeVar("T")
@@ -45,6 +49,12 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self._builders
 
+    def takes(self, name: str, argument: str) -> bool:
+        """Whether what `name` stands for has an argument that may be chosen."""
+        builder = self._builders[name]
+        fixed = builder.keywords if isinstance(builder, partial) else {}
+        return argument in inspect.signature(builder).parameters and argument not in fixed
+
     def build(self, name: str, /, *args: Any, **kwargs: Any) -> T:
         """Make what `name` stands for.
 
@@ -67,9 +77,17 @@ generators.register("resnet9", partial(ResNetGenerator, blocks=9))
 generators.register("resnet6", partial(ResNetGenerator, blocks=6))
 generators.register("unet256", partial(UNetGenerator, depth=8))
 generators.register("unet128", partial(UNetGenerator, depth=7))
+generators.register("densenet", partial(DenseNetGenerator, blocks=3, layers=6))
+for arch in ("unet", "unetplusplus", "fpn", "segformer"):
+    generators.register(f"smp-{arch}", partial(SmpGenerator, arch=arch))
+
+generators.register("munit", StyledGenerator)
 
 discriminators: Registry[Discriminator] = Registry("discriminator")
 discriminators.register("patch70", partial(PatchDiscriminator, layers=3))
+discriminators.register("patch", PatchDiscriminator)
+discriminators.register("pixel", PixelDiscriminator)
+discriminators.register("multiscale", MultiscaleDiscriminator)
 
 
 def build_generator(name: str, /, **args: Any) -> Generator:

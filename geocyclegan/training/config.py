@@ -9,7 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Self, TypeVar, get_args, get_type_hints
 
-from geocyclegan.catalogue import method_fields, method_info
+from geocyclegan.catalogue import method_fields, method_info, own_generators
 from geocyclegan.errors import NotFoundError, OptionError
 from geocyclegan.files import write_text
 
@@ -29,6 +29,7 @@ MAY_CHANGE = frozenset(
             "deterministic",
         ),
         *("save_every", "panel_every", "val_every", "log_every", "patience"),
+        "encoder_weights",
     }
 )
 """What a resumed run may be given anew: where and how long it goes on, and what it reports.
@@ -51,6 +52,16 @@ class TrainConfig:
         method: a name of the registry of methods.
         generator: a name of the registry of generators.
         width: channels of the generators' first layer.
+        antialias: blur in the generators before every second pixel is dropped.
+        upsample: how the generators double the resolution: "transpose", "nearest" or "bilinear";
+            None: "bilinear" with `antialias`, else "transpose".
+        encoder: of a generator of segmentation-models-pytorch; None: resnet34.
+        encoder_weights: file with weights that this encoder starts from; None: random ones. A run
+            that is resumed does not need it.
+        discriminator: a name of the registry of discriminators.
+        d_layers: halvings of the discriminators "patch" and "multiscale"; None: 3.
+        d_scales: scales of the discriminator "multiscale"; None: 3.
+        spectral_norm: normalise the discriminators' weights by their largest singular value.
         d_width: channels of the discriminators' first layer; None: as `width`.
         norm: what shares the generators' statistics: "instance", each crop by itself, or "scene",
             several crops of one scene. Discriminators normalise each crop by itself.
@@ -66,6 +77,19 @@ class TrainConfig:
         lambda_a: weight of the cycle A → B → A.
         lambda_b: weight of the cycle B → A → B.
         identity: weight of the identity loss relative to the cycle's; 0: off.
+        lambda_l1: weight of the mean absolute error against the truth.
+        lambda_nce: weight of the contrastive loss.
+        nce_identity: ask the contrastive loss of images of the target domain, too.
+        flip_equivariance: ask that a mirrored image gives the mirrored translation.
+        lambda_image: weight of an image's return from its own content and style.
+        lambda_style: weight of the return of a style.
+        lambda_content: weight of the return of a content.
+        lambda_cycle: weight of an image's return from its translation.
+        style_dims: length of a style.
+        lambda_semantic: weight of the cross-entropy of segmentation networks on translations.
+        segmenter: safetensors file of a frozen segmentation network of domain A.
+        noise: numbers that an image from noise is made of.
+        direction: which way to translate, of methods that learn one: "a2b" or "b2a".
         band_map: bands of A and B that mean the same, as "B04=red,B08=nir", for the identity loss;
             None: those of one name.
         cycle_critic: weight of two critics that judge what comes back from two translations.
@@ -120,6 +144,14 @@ class TrainConfig:
     method: str = "cyclegan"
     generator: str | None = None
     width: int = 64
+    antialias: bool = False
+    upsample: str | None = None
+    encoder: str | None = None
+    encoder_weights: Path | None = None
+    discriminator: str | None = None
+    d_layers: int | None = None
+    d_scales: int | None = None
+    spectral_norm: bool = False
     d_width: int | None = None
     norm: str = "instance"
     scene_crops: int | None = None
@@ -132,6 +164,19 @@ class TrainConfig:
     lambda_a: float | None = None
     lambda_b: float | None = None
     identity: float | None = None
+    lambda_l1: float | None = None
+    lambda_nce: float | None = None
+    nce_identity: bool | None = None
+    flip_equivariance: bool | None = None
+    lambda_image: float | None = None
+    lambda_style: float | None = None
+    lambda_content: float | None = None
+    lambda_cycle: float | None = None
+    style_dims: int | None = None
+    lambda_semantic: float | None = None
+    segmenter: Path | None = None
+    noise: int | None = None
+    direction: str | None = None
     pool: int | None = None
     gradient_penalty: float | None = None
     band_map: str | None = None
@@ -230,6 +275,16 @@ class TrainConfig:
                     f"{option(name)} {value}: --method {self.method} does not take it; beside the"
                     f" options of all methods it takes: {taken}"
                 )
+        generator = self.generator
+        if generator and info.generators and generator not in info.generators:
+            raise OptionError(
+                f"--generator {generator}: --method {self.method} has its own,"
+                f" {', '.join(info.generators)}; leave the option out"
+            )
+        if not info.generators and generator in own_generators():
+            raise OptionError(
+                f"--generator {generator}: it is part of another method; give --method {generator}"
+            )
 
         if self.gan_loss in _PENALISED and "gradient_penalty" not in info.options:
             raise OptionError(
@@ -261,6 +316,10 @@ class TrainConfig:
                 )
 
     def _check_norm(self) -> None:
+        if self.norm == "scene" and method_info(self.method).doubling:
+            raise OptionError(
+                f"--norm scene: --method {self.method} has batch norm; leave the option out"
+            )
         if self.norm != "scene" and self.scene_crops is not None:
             raise OptionError(f"--scene-crops {self.scene_crops}: it goes with --norm scene")
         if self.norm == "scene" and self.batch not in (None, 1):
@@ -324,13 +383,15 @@ class TrainConfig:
 
 
 _COUNTS = (
-    *("width", "d_width", "steps", "epochs", "batch", "crop", "scene_crops"),
-    *("devices", "nodes", "workers", "accumulate", "patience", "pair_every"),
+    *("width", "d_width", "d_layers", "d_scales", "style_dims", "noise"),
+    *("steps", "epochs", "batch", "crop", "scene_crops", "pair_every"),
+    *("devices", "nodes", "workers", "accumulate", "patience"),
 )
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
 _WEIGHTS = (
     *("lambda_a", "lambda_b", "identity", "pool", "gradient_penalty", "cycle_critic"),
-    *("gradient_loss", "angle_loss", "pair_weight", "weak_weight"),
+    *("gradient_loss", "angle_loss", "pair_weight", "weak_weight", "lambda_l1", "lambda_nce"),
+    *("lambda_image", "lambda_style", "lambda_content", "lambda_cycle", "lambda_semantic"),
 )
 _RANGES = {
     "cycle_features": (0.0, 1.0, "a share"),
@@ -346,6 +407,8 @@ _RANGES = {
 _PENALISED = ("hinge", "wgan-gp")
 _CHOICES = {
     "norm": ("instance", "scene"),
+    "upsample": ("transpose", "nearest", "bilinear"),
+    "direction": ("a2b", "b2a"),
     "gan_loss": ("lsgan", "vanilla", "hinge", "wgan-gp"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("auto", "32", "tf32", "bf16", "fp16"),

@@ -9,14 +9,18 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from geocyclegan.chips.labels import UNKNOWN, LabelSet
+from geocyclegan.chips.manifest import DomainName
+from geocyclegan.chips.pairs import Pairs, find_pairs, require_pairs
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.methods.base import Batch
 from geocyclegan.training.mapped import MappedLevels
@@ -56,19 +60,20 @@ class Chips:
     weak: Hints | None = None
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, sides: Sequence[DomainName] = ("a", "b")) -> Self:
         """Open both domains of a chip folder.
+
+        Args:
+            folder: where they lie.
+            sides: those that a method looks at; one that looks at A only has A on both sides.
 
         Raises:
             ChipsError: a domain is missing, empty or mixed.
         """
-        return cls(
-            folder,
-            ChipSet.open(folder, "a"),
-            ChipSet.open(folder, "b"),
-            ChipSet.open(folder, "a", "val"),
-            ChipSet.open(folder, "b", "val"),
-        )
+        a, val_a = ChipSet.open(folder, "a"), ChipSet.open(folder, "a", "val")
+        if "b" not in sides:
+            return cls(folder, a, a, val_a, val_a)
+        return cls(folder, a, ChipSet.open(folder, "b"), val_a, ChipSet.open(folder, "b", "val"))
 
     def with_hints(self, pairs: Path | None, weak: Path | None) -> Self:
         """Return the same with the pairs of other chip folders.
@@ -88,6 +93,29 @@ class Chips:
     def size(self) -> int:
         """Side of the smaller chips."""
         return min(self.train_a.size, self.train_b.size)
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Which training chips show the same ground.
+
+        Raises:
+            ChipsError: none do.
+        """
+        return require_pairs(self.folder, self.train_a, self.train_b)
+
+    @cached_property
+    def val_pairs(self) -> Pairs:
+        """Which validation chips show the same ground; none or more."""
+        return find_pairs(self.folder, self.val_a, self.val_b)
+
+    @cached_property
+    def labels(self) -> LabelSet | None:
+        """Labels of the training chips of A; None: there are none.
+
+        Raises:
+            ChipsError: a label chip is damaged, or holds something else than classes.
+        """
+        return LabelSet.open(self.folder, self.train_a)
 
     def counts(self) -> dict[str, int]:
         """Return how many chips each set has."""
@@ -194,6 +222,7 @@ class Batches:
         pin: put them into page-locked memory, from where they move to CUDA in the background.
         geometry: other scales and angles; the default is none.
         radiometric: what happens to their values; the default is nothing.
+        labels: classes of the chips of A, to go along with them.
     """
 
     def __init__(
@@ -207,8 +236,10 @@ class Batches:
         pin: bool = False,
         geometry: Geometry | None = None,
         radiometric: RadiometricOptions | None = None,
+        labels: LabelSet | None = None,
     ) -> None:
         self._a, self._b = a, b
+        self._labels = labels
         self._sampler = sampler
         self._crop, self._flip, self._pin = crop, flip, pin
         self._geometry = geometry or Geometry()
@@ -220,16 +251,23 @@ class Batches:
         Raises:
             ChipsError: a chip cannot be read.
         """
-        crops_a, crops_b, randoms = [], [], []
+        crops_a, crops_b, classes, randoms = [], [], [], []
         for sample in self._sampler.samples(step):
             index_a, index_b, random = self._sampler.draw(sample)
             crops_a.append(self._crop_of(self._a, index_a, random))
-            crops_b.append(self._crop_of(self._b, index_b, random))
+            if self._labels is not None:
+                classes.append(self._labels_of(self._labels, index_a, crops_a[-1][2]))
+            if self._b is not self._a:
+                crops_b.append(self._crop_of(self._b, index_b, random))
             randoms.append(random)
         a, valid_a = stack(crops_a, self._crop, self._pin)
+        if self._b is self._a:
+            # A method that looks at one domain.
+            apply_all(self._looks[:1], ((a, valid_a),), randoms)
+            return Batch(a, a, valid_a, valid_a)
         b, valid_b = stack(crops_b, self._crop, self._pin)
         apply_all(self._looks, ((a, valid_a), (b, valid_b)), randoms)
-        return Batch(a, b, valid_a, valid_b)
+        return Batch(a, b, valid_a, valid_b, labels_a=torch.stack(classes) if classes else None)
 
     def names(self, step: int) -> str:
         """Return the files of a step's batch, for messages."""
@@ -246,6 +284,26 @@ class Batches:
             random, reader.chips.size, self._crop, self._geometry, flip=self._flip, valid=valid
         )
         return levels, valid, where
+
+    def _labels_of(self, labels: LabelSet, index: int, where: Placement) -> Tensor:
+        """Cut the classes of a crop out of its chip; of interpolated ones the largest share."""
+        classes = labels.read(index)
+        shares = classes == np.arange(len(labels.codes))[:, np.newaxis, np.newaxis]
+        cut, seen = where.cut(shares.astype(np.float32), classes != UNKNOWN, self._crop)
+        most = cut.argmax(axis=0)
+        return torch.from_numpy(most if seen is None else np.where(seen, most, UNKNOWN))
+
+
+class StepBatches(Protocol):
+    """The batch of each step, by its number."""
+
+    def load(self, step: int) -> Batch:
+        """Make the batch of a step."""
+        ...
+
+    def names(self, step: int) -> str:
+        """Return the files of a step's batch, for messages."""
+        ...
 
 
 def stack(

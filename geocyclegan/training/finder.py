@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from geocyclegan.catalogue import method_info
 from geocyclegan.device import choose_device
 from geocyclegan.errors import OptionError, TrainingError
 from geocyclegan.progress import Progress
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import Batches, Budget, Chips, LevelReader
+from geocyclegan.training.data import Budget, Chips
+from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted
 from geocyclegan.training.pairs import HintedBatches
-from geocyclegan.training.resolve import geometry_of, radiometric_of, resolve, sampler_of
+from geocyclegan.training.resolve import resolve
 from geocyclegan.training.schedule import set_rate
 from geocyclegan.training.starting import config_on, end, start
 from geocyclegan.training.state import TrainingState
@@ -64,7 +66,9 @@ def find_lr(config: TrainConfig, steps: int = STEPS) -> Trial:
         TrainingError: the loss is not finite from the first step on.
     """
     device = choose_device(config.device)
-    chips = Chips.open(config.chips).with_hints(config.pairs, config.weak_pairs)
+    chips = Chips.open(config.chips, method_info(config.method).sides).with_hints(
+        config.pairs, config.weak_pairs
+    )
     config = resolve(config_on(config, device), chips)
     if config.ranks > 1:
         raise OptionError(
@@ -74,16 +78,8 @@ def find_lr(config: TrainConfig, steps: int = STEPS) -> Trial:
     budget = Budget()
     try:
         state = TrainingState(fabric, config.updated({"steps": steps}), chips)
-        readers = LevelReader(chips.train_a, budget), LevelReader(chips.train_b, budget)
-        plain = Batches(
-            *readers,
-            sampler_of(config, chips),
-            crop=config.crop or 0,
-            flip=config.flip,
-            geometry=geometry_of(config),
-            radiometric=radiometric_of(config),
-        )
-        return _try(state, hinted(plain, config, chips, budget), config.accumulate, steps)
+        batches = hinted(make_feed(config, chips, budget).batches, config, chips, budget)
+        return _try(state, batches, config.accumulate, steps)
     finally:
         end(ranks)
 

@@ -6,7 +6,8 @@ import logging
 
 from geocyclegan.chips.pairs import Pairs, find_pairs
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import Batches, Budget, Chips, LevelReader
+from geocyclegan.training.data import Budget, Chips, LevelReader, StepBatches
+from geocyclegan.training.feed import geometry_of
 from geocyclegan.training.pairs import (
     FixedPairs,
     HintedBatches,
@@ -16,14 +17,13 @@ from geocyclegan.training.pairs import (
 )
 from geocyclegan.training.pairset import PairSet
 from geocyclegan.training.ranks import Ranks
-from geocyclegan.training.resolve import geometry_of
 from geocyclegan.training.sampler import PassSampler
 
 log = logging.getLogger(__name__)
 
 
 def hinted(
-    batches: Batches,
+    batches: StepBatches,
     config: TrainConfig,
     chips: Chips,
     budget: Budget,

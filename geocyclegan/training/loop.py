@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from geocyclegan.bundle import load_bundle
+from geocyclegan.catalogue import method_info
 from geocyclegan.device import choose_device
 from geocyclegan.errors import (
     BundleError,
@@ -28,16 +29,14 @@ from geocyclegan.training.checkpoint import (
     save_checkpoint,
 )
 from geocyclegan.training.config import TrainConfig, resolved
-from geocyclegan.training.data import Batches, Budget, Chips, LevelReader, prefetched
+from geocyclegan.training.data import Budget, Chips, prefetched
+from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted, known_pairs
 from geocyclegan.training.ranks import Ranks
 from geocyclegan.training.report import Reporter, is_due
 from geocyclegan.training.resolve import (
-    geometry_of,
-    radiometric_of,
     require_same,
     resolve,
-    sampler_of,
     warn_of_identity,
     warn_of_scenes,
 )
@@ -46,7 +45,6 @@ from geocyclegan.training.score import Scores
 from geocyclegan.training.signals import StopRequest
 from geocyclegan.training.starting import cached, config_on, end, start
 from geocyclegan.training.state import TrainingState
-from geocyclegan.training.validate import FixedCrops
 from geocyclegan.training.writing import write_model
 
 T = TypeVar("T")
@@ -100,8 +98,9 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     if stored is not None and config.steps is None and config.epochs is None:
         config = config.updated({"steps": stored.steps})
     device = choose_device(config.device)
-    chips = Chips.open(config.chips).with_hints(config.pairs, config.weak_pairs)
-    config = resolve(config_on(config, device), chips)
+    chips = Chips.open(config.chips, method_info(config.method).sides)
+    chips = chips.with_hints(config.pairs, config.weak_pairs)
+    config = resolve(config_on(config, device), chips, resume=resume)
     if stored is not None:
         require_same(config, stored)
     fabric, ranks = start(config, device)
@@ -178,31 +177,13 @@ class _Trainer:
         self._config, self._chips, self._run = config, chips, run
         self._state, self._stop, self._ranks = state, stop, ranks
         self._total, self._crop = config.steps or 0, config.crop or 0
-        self._sampler = sampler_of(config, chips).part(ranks.rank, ranks.size)
-        train_a, train_b = LevelReader(chips.train_a, budget), LevelReader(chips.train_b, budget)
-        batches = Batches(
-            train_a,
-            train_b,
-            self._sampler,
-            crop=self._crop,
-            flip=config.flip,
-            pin=state.device.type == "cuda",
-            geometry=geometry_of(config),
-            radiometric=radiometric_of(config),
-        )
-        self._batches = hinted(
-            batches, config, chips, budget, ranks, pin=state.device.type == "cuda"
-        )
-        self._train = train_a, train_b
-        together = config.scene_crops or 1
-        held_out = FixedCrops(
-            LevelReader(chips.val_a, budget), LevelReader(chips.val_b, budget), self._crop, together
-        )
-        shown = held_out if len(held_out) else FixedCrops(train_a, train_b, self._crop, together)
+        pin = state.device.type == "cuda"
+        self._feed = feed = make_feed(config, chips, budget, ranks, pin=pin)
+        self._batches = hinted(feed.batches, config, chips, budget, ranks, pin=pin)
         self._reporter: Reporter | None = None
         if ranks.leads:
             known = known_pairs(config, chips, budget)
-            self._reporter = Reporter(config, chips, run, state, held_out, shown, known)
+            self._reporter = Reporter(config, chips, run, state, feed.held_out, feed.shown, known)
         self._losses: dict[str, float] = {}
         self._signal = 0
 
@@ -299,7 +280,7 @@ class _Trainer:
     def _write_losses(self, lr: float) -> dict[str, float]:
         state, losses = self._state, self._ranks.mean(self._state.meter.take())
         self._losses = losses
-        epoch = self._sampler.epoch_of(state.step)
+        epoch = self._feed.sampler.epoch_of(state.step)
         return self._lead(lambda reporter: reporter.write_losses(losses, epoch, lr))
 
     def _save(self) -> None:
@@ -324,7 +305,9 @@ class _Trainer:
 
     def _save_model(self, folder: Path) -> None:
         with self._state.mean.applied():
-            write_model(folder, self._config, self._chips, self._state, self._train, self._losses)
+            write_model(
+                folder, self._config, self._chips, self._state, self._feed.train, self._losses
+            )
 
     def _renew_model(self) -> None:
         """Write the bundle of the state's step, unless it is there."""

@@ -11,7 +11,7 @@ from geocyclegan.chips.pairs import Pairs
 from geocyclegan.errors import ChipsError
 from geocyclegan.methods.base import Batch
 from geocyclegan.training.augment import centred
-from geocyclegan.training.data import Batches, Budget, LevelReader, Levels, Valid, stack
+from geocyclegan.training.data import Budget, LevelReader, Levels, StepBatches, Valid, stack
 from geocyclegan.training.pairset import PairSet
 from geocyclegan.training.radiometric import Radiometric, RadiometricOptions, apply_all
 from geocyclegan.training.sampler import ChipSampler, epoch_order, random_of, scene_sets
@@ -191,7 +191,7 @@ class HintedBatches:
 
     def __init__(
         self,
-        batches: Batches,
+        batches: StepBatches,
         pairs: PairedBatches | None,
         every: int = 1,
         weak: PairedBatches | None = None,

@@ -10,7 +10,7 @@ from torch import Tensor
 from geocyclegan.methods.base import Method
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.picture import captioned_row, picture
-from geocyclegan.training.validate import FixedCrops
+from geocyclegan.training.validate import FixedBatches
 
 PAIRS = 2
 _LEAST_SIDE = 192
@@ -19,7 +19,7 @@ Image = npt.NDArray[np.uint8]
 
 
 def draw_panel(
-    method: Method, crops: FixedCrops, domains: tuple[Domain, Domain], device: torch.device
+    method: Method, crops: FixedBatches, domains: tuple[Domain, Domain], device: torch.device
 ) -> Image:
     """Draw what a method shows of a few fixed crops.
 

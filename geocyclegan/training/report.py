@@ -20,7 +20,7 @@ from geocyclegan.training.panels import draw_panel
 from geocyclegan.training.run import RunFolder
 from geocyclegan.training.score import SCORE, Scores, score_of
 from geocyclegan.training.state import TrainingState
-from geocyclegan.training.validate import FixedCrops, validate
+from geocyclegan.training.validate import FixedBatches, validate
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class Reporter:
         chips: Chips,
         run: RunFolder,
         state: TrainingState,
-        held_out: FixedCrops,
-        shown: FixedCrops,
+        held_out: FixedBatches,
+        shown: FixedBatches,
         pairs: FixedPairs | None = None,
     ) -> None:
         self._config, self._run, self._state = config, run, state

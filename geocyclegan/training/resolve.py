@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from geocyclegan.catalogue import method_info
-from geocyclegan.errors import GeoCycleGANError, OptionError
+from geocyclegan.errors import OptionError
 from geocyclegan.methods import Method, NetworkSpec, build_method
-from geocyclegan.models import Generator, build_discriminator, build_generator, generators
+from geocyclegan.models import generators
+from geocyclegan.models.dcgan import LEAST_SIDE
 from geocyclegan.raster.domain import Domain, mapped_bands, shared_bands
 from geocyclegan.training.config import MAY_CHANGE, TrainConfig, option, resolved
 from geocyclegan.training.data import Chips
-from geocyclegan.training.radiometric import RadiometricOptions, check_radiometric
-from geocyclegan.training.sampler import ChipSampler, PassSampler, Sampler, SceneSampler
-from geocyclegan.training.warp import Geometry
+from geocyclegan.training.feed import SCENE_CROPS, radiometric_of, sampler_of
+from geocyclegan.training.networks import (
+    DISCRIMINATOR,
+    discriminator_args,
+    generator_args,
+    probe_discriminator,
+    probe_generator,
+)
+from geocyclegan.training.radiometric import check_radiometric
 
 log = logging.getLogger(__name__)
 
 _CANONICAL_CROP = 256
-_SCENE_CROPS = 4
 _PAIR_WEIGHT, _WEAK_WEIGHT = 10.0, 5.0
 # What a method calls an option where its name alone would not say enough; the others keep theirs.
 _ARGUMENTS = {"pool": "pool_size"}
 # Options of methods that are not arguments of theirs: networks, batches and schedule.
 _ELSEWHERE = frozenset(
-    {"generator", "batch", "decay", "band_map", "pairs", "pair_every", "weak_pairs"}
+    {
+        *("generator", "discriminator", "batch", "decay"),
+        *("band_map", "pairs", "pair_every", "weak_pairs"),
+    }
 )
 
 
-def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
+def resolve(config: TrainConfig, chips: Chips, *, resume: bool = False) -> TrainConfig:
     """Fill in what the options leave open, and refuse what cannot be trained.
+
+    Args:
+        config: the options.
+        chips: what to train on.
+        resume: the run has weights already, so those to start from are not looked at.
 
     Returns:
         A configuration without `epochs`, whose `steps`, `crop` and `d_width` are numbers, with the
@@ -61,7 +75,7 @@ def resolve(config: TrainConfig, chips: Chips) -> TrainConfig:
     _check_scores(config, chips)
     # Without memory: only to hear what the registries and the networks have to say.
     with torch.device("meta"):
-        build(config, chips)
+        build(replace(config, encoder_weights=None) if resume else config, chips)
     return config
 
 
@@ -80,7 +94,7 @@ def _check_scores(config: TrainConfig, chips: Chips) -> None:
 def _scene_crops(config: TrainConfig) -> int | None:
     if config.norm != "scene":
         return None
-    crops = config.scene_crops or max(_SCENE_CROPS, config.ranks)
+    crops = config.scene_crops or max(SCENE_CROPS, config.ranks)
     if crops % config.ranks:
         raise OptionError(
             f"--scene-crops {crops}: the crops of a scene are spread over {config.ranks} processes;"
@@ -100,17 +114,6 @@ def _with_pairs(config: TrainConfig) -> TrainConfig:
     return replace(config, **given)
 
 
-def geometry_of(config: TrainConfig) -> Geometry:
-    """Return the scales and angles that crops may have."""
-    return Geometry(config.zoom, config.rotate)
-
-
-def radiometric_of(config: TrainConfig) -> RadiometricOptions:
-    """Return what may happen to the values of crops."""
-    names = [field.name for field in fields(RadiometricOptions)]
-    return RadiometricOptions(**{name: getattr(config, name) for name in names})
-
-
 def _check_pair_size(config: TrainConfig, chips: Chips) -> None:
     for name, hints in (("pairs", chips.hints), ("weak_pairs", chips.weak)):
         if hints is not None and hints.train.a.size < (config.crop or 0):
@@ -119,20 +122,6 @@ def _check_pair_size(config: TrainConfig, chips: Chips) -> None:
                 f" crops have {config.crop}; cut them again with chip --size {config.crop}, or give"
                 f" --crop {hints.train.a.size} or less"
             )
-
-
-def sampler_of(config: TrainConfig, chips: Chips) -> PassSampler:
-    """Return the order in which a run sees its chips."""
-    return PassSampler(_sampler_of_passes(config, chips), config.accumulate)
-
-
-def _sampler_of_passes(config: TrainConfig, chips: Chips) -> ChipSampler:
-    crops = _scene_crops(config)
-    if crops is not None:
-        a, b = chips.train_a.by_scene(), chips.train_b.by_scene()
-        return SceneSampler(a, b, crops, config.seed)
-    batch = resolved(config.batch) * config.ranks
-    return Sampler(len(chips.train_a), len(chips.train_b), batch, config.seed)
 
 
 def seed_of(config: TrainConfig, rank: int) -> int:
@@ -154,16 +143,28 @@ def build(config: TrainConfig, chips: Chips, rank: int = 0) -> Method:
         bands_b=b.count,
         shared_bands=identity_bands(config, a, b),
         generator=resolved(config.generator),
-        generator_args={"width": config.width, "norm": config.norm},
-        discriminator_args={"width": config.d_width, "norm": "instance"},
+        generator_args=generator_args(config),
+        discriminator=config.discriminator or DISCRIMINATOR,
+        discriminator_args=discriminator_args(config),
+        crop=resolved(config.crop),
+        classes=_classes(config, chips),
         seed=seed_of(config, rank),
     )
-    options = {
+    return build_method(config.method, spec, **method_options(config))
+
+
+def _classes(config: TrainConfig, chips: Chips) -> int:
+    labels = chips.labels if method_info(config.method).labelled else None
+    return 0 if labels is None else len(labels.codes)
+
+
+def method_options(config: TrainConfig) -> dict[str, Any]:
+    """Return the options of a method as it calls them itself."""
+    return {
         _ARGUMENTS.get(name, name): getattr(config, name)
         for name in method_info(config.method).options
         if name not in _ELSEWHERE
     }
-    return build_method(config.method, spec, **options)
 
 
 def identity_bands(config: TrainConfig, a: Domain, b: Domain) -> tuple[tuple[int, int], ...]:
@@ -230,14 +231,19 @@ def _said(value: Any) -> str:
 
 def _crop(config: TrainConfig, chips: Chips) -> int:
     size = chips.size
-    generator = _probe(resolved(config.generator), config.width)
+    if method_info(config.method).doubling:
+        return _doubled_crop(config, chips)
+    generator, judge = probe_generator(config), probe_discriminator(config)
     stride = generator.stride
-    least = _up(max(generator.min_size, _least_judged()), stride)
+    least = _up(max(generator.min_size, judge.min_size), stride)
+    who, enough = f"--generator {config.generator}", f"at least {least} px"
+    if config.discriminator and judge.min_size > generator.min_size:
+        enough += f" (--discriminator {config.discriminator})"
     if config.crop is None:
         crop = min(_CANONICAL_CROP, size) // stride * stride
         if crop < least:
             raise OptionError(
-                f"--generator {config.generator}: it needs crops of at least {least} px, the chips"
+                f"{who}: it needs crops of {enough}, the chips"
                 f" in {chips.folder} have {size}; {_way_out(config, size, least)}"
             )
         return crop
@@ -249,45 +255,49 @@ def _crop(config: TrainConfig, chips: Chips) -> int:
     nearest = config.crop // stride * stride
     if config.crop % stride and nearest >= least:
         raise OptionError(
-            f"--crop {config.crop}: --generator {config.generator} needs a multiple of {stride} px;"
-            f" give --crop {nearest}"
+            f"--crop {config.crop}: {who} needs a multiple of {stride} px; give --crop {nearest}"
         )
     if config.crop % stride or config.crop < least:
         raise OptionError(
-            f"--crop {config.crop}: --generator {config.generator} needs a multiple of {stride}"
-            f" px, at least {least}; {_way_out(config, config.crop, least)}"
+            f"--crop {config.crop}: {who} needs a multiple of {stride} px, {enough};"
+            f" {_way_out(config, config.crop, least)}"
         )
     return config.crop
 
 
+def _doubled_crop(config: TrainConfig, chips: Chips) -> int:
+    """Check or choose the side of images that networks make by doubling."""
+    size, asked = chips.size, config.crop
+    canonical = method_info(config.method).crop
+    most = 1 << (size.bit_length() - 1)
+    if most < LEAST_SIDE:
+        raise OptionError(
+            f"--method {config.method}: it needs chips of at least {LEAST_SIDE} px, those in"
+            f" {chips.folder} have {size}"
+        )
+    if asked is None:
+        return min(canonical, most)
+    if asked < LEAST_SIDE or asked > most or asked & (asked - 1):
+        raise OptionError(
+            f"--crop {asked}: --method {config.method} makes images of {LEAST_SIDE}, "
+            f"{LEAST_SIDE * 2} and so on px, and the chips in {chips.folder} have {size}; give"
+            f" --crop {min(most, max(LEAST_SIDE, 1 << (asked.bit_length() - 1)))}"
+        )
+    return asked
+
+
 def _way_out(config: TrainConfig, side: int, least: int) -> str:
     """Name a generator that takes such crops, or a size of chips that this one takes."""
+    judged = probe_discriminator(config).min_size
     for name in generators.names():
-        other = _probe(name, config.width)
         # Another depth of the same architecture first.
-        if (
-            name[:4] == resolved(config.generator)[:4]
-            and side % other.stride == 0
-            and side >= other.min_size
-        ):
+        if name[:4] != resolved(config.generator)[:4]:
+            continue
+        other = probe_generator(config, name)
+        if side % other.stride == 0 and side >= max(other.min_size, judged):
             return f"use --generator {name}, or chips and crops of {least} px (chip --size {least})"
     return f"use chips and crops of {least} px or more (chip --size {least})"
 
 
-def _least_judged() -> int:
-    """Return the smallest side that the discriminator takes."""
-    with torch.device("meta"):
-        judge = build_discriminator(NetworkSpec(1, 1).discriminator, in_channels=1)
-    return int(getattr(judge, "min_size", 1))
-
-
 def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
-
-
-def _probe(name: str, width: int) -> Generator:
-    try:
-        with torch.device("meta"):
-            return build_generator(name, in_channels=1, out_channels=1, width=width)
-    except GeoCycleGANError as error:
-        raise OptionError(f"--generator {name}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -71,9 +72,12 @@ class TrainingState:
         self.meter = LossMeter()
         self.step = 0
         torch.manual_seed(config.seed)
-        self.method = build(config, chips, self._ranks.rank)
+        # A checkpoint has the encoder's weights; the file they came from may be gone.
+        fresh = config if checkpoint is None else replace(config, encoder_weights=None)
+        self.method = build(fresh, chips, self._ranks.rank)
         # The networks themselves, which a bundle keeps; Fabric wraps them below.
         self.generators = cast(dict[Direction, Generator], self.method.generators())
+        self.makers = self.method.makers()
         if checkpoint is not None:
             self._check(checkpoint)
             _fitting(self._load_networks, checkpoint)

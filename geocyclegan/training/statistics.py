@@ -17,6 +17,7 @@ from geocyclegan.methods.base import Direction
 from geocyclegan.models import Generator
 from geocyclegan.models.moments import Moments
 from geocyclegan.models.passes import Patch, pooled_statistics
+from geocyclegan.models.style import StyledGenerator
 from geocyclegan.training.augment import centred
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import LevelReader, stack
@@ -72,11 +73,17 @@ def training_statistics(
 
         was_training = generator.training
         generator.eval()
+        if isinstance(generator, StyledGenerator):
+            # What a model translates with, unless told otherwise.
+            with torch.no_grad():
+                generator.set_style(generator.mean_style[None])
         try:
             found[direction] = pooled_statistics(
                 generator, patches, pixels=count * crop * crop, memory=_MEMORY
             )
         finally:
             generator.thaw()
+            if isinstance(generator, StyledGenerator):
+                generator.set_style(None)
             generator.train(was_training)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,20 @@ from geocyclegan.training.distances import kernel_distance, patches, sliced_wass
 
 MOST_PAIRS = 64
 """Validation takes so many crops at most, spread evenly over the chips."""
+
+
+class FixedBatches(Protocol):
+    """Batches by number, the same every time."""
+
+    def __len__(self) -> int: ...
+
+    def spread(self, most: int) -> list[int]:
+        """Return up to `most` numbers of batches, evenly spread."""
+        ...
+
+    def load(self, index: int) -> Batch:
+        """Read a batch."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ class FixedCrops:
 
 def validate(
     method: Method,
-    crops: FixedCrops,
+    crops: FixedBatches,
     device: torch.device,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:

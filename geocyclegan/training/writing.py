@@ -42,6 +42,7 @@ def write_model(
         folder,
         method=config.method,
         generators={k: (resolved(config.generator), net) for k, net in state.generators.items()},
+        makers=state.makers,
         domains={"a": chips.train_a.domain, "b": chips.train_b.domain},
         tile=crop,
         normalization=regime(config),

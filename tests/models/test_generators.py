@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 
 from geocyclegan.errors import OptionError
 from geocyclegan.models import (
+    DenseNetGenerator,
     Generator,
     ResNetGenerator,
     UNetGenerator,
@@ -24,7 +26,18 @@ from geocyclegan.models import (
 TINY: dict[str, Callable[..., Generator]] = {
     "resnet": lambda **args: ResNetGenerator(2, 3, width=4, blocks=2, **args),
     "unet": lambda **args: UNetGenerator(2, 3, width=4, depth=3, **args),
+    "antialias": lambda **args: ResNetGenerator(2, 3, width=4, blocks=1, antialias=True, **args),
+    "nearest": lambda **args: ResNetGenerator(2, 3, width=4, blocks=1, upsample="nearest", **args),
+    "densenet": lambda **args: DenseNetGenerator(2, 3, width=4, blocks=2, layers=2, **args),
 }
+
+BANDS = [(1, 1), (3, 3), (2, 13), (13, 2)]
+
+SAMPLINGS: list[dict[str, Any]] = [
+    {"antialias": antialias, "upsample": upsample}
+    for antialias in (False, True)
+    for upsample in (None, "transpose", "nearest", "bilinear")
+]
 
 
 @pytest.fixture(params=list(TINY))
@@ -59,13 +72,124 @@ def test_published_sizes(name: str, expected: int) -> None:
         assert parameters(build_generator(name, in_channels=3, out_channels=3)) == expected
 
 
-@pytest.mark.parametrize("name", generators.names())
+@pytest.mark.parametrize("options", SAMPLINGS)
+@pytest.mark.parametrize("name", ["resnet6", "densenet"])
+def test_config_holds_the_sampling(name: str, options: dict[str, Any]) -> None:
+    first = build_generator(name, in_channels=2, out_channels=13, width=2, **options)
+    second = build_generator(name, **json.loads(json.dumps(first.config())))
+    second.load_state_dict(first.state_dict())
+    assert second.config() == first.config()
+    assert second.halo == first.halo
+    assert second.min_size == first.min_size
+
+
+@pytest.mark.parametrize("name", [n for n in generators.names() if not n.startswith("smp-")])
 def test_config_rebuilds_the_architecture(name: str) -> None:
     first = build_generator(name, in_channels=2, out_channels=13, width=2)
     second = build_generator(name, **json.loads(json.dumps(first.config())))
     second.load_state_dict(first.state_dict())
     assert second.config() == first.config()
     assert second.halo == first.halo
+
+
+def test_a_bundle_of_an_earlier_version_has_the_canonical_sampling() -> None:
+    args = {"in_channels": 2, "out_channels": 3, "width": 4, "blocks": 6, "norm": "instance"}
+    old = build_generator("resnet6", **args)
+    assert not old.config()["antialias"]
+    assert old.config()["upsample"] == "transpose"
+
+
+@pytest.mark.parametrize(("in_channels", "out_channels"), BANDS)
+@pytest.mark.parametrize("options", SAMPLINGS)
+@pytest.mark.parametrize("name", ["resnet6", "densenet"])
+def test_any_bands_with_any_sampling(
+    name: str, options: dict[str, Any], in_channels: int, out_channels: int
+) -> None:
+    generator = build_generator(
+        name, in_channels=in_channels, out_channels=out_channels, width=2, blocks=1, **options
+    )
+    valid = torch.rand(1, 1, 24, 32) > 0.2
+    x = (torch.rand(1, in_channels, 24, 32) * 2 - 1) * valid
+    out = generator(x, valid)
+    assert out.shape == (1, out_channels, 24, 32)
+    assert out.isfinite().all()
+
+
+def test_antialias_equals_its_textbook_form() -> None:
+    """Binomial filters in both directions, as Zhang has them and CUT applies them."""
+    torch.manual_seed(0)
+    generator = ResNetGenerator(2, 3, width=4, blocks=1, antialias=True)
+    convs = [m for m in generator.modules() if isinstance(m, nn.Conv2d)]
+    stem, down1, down2, first, second, up2, up1, head = convs
+    norm, relu, pad = F.instance_norm, nn.ReLU(), nn.ReflectionPad2d
+
+    def binomial(*weights: float) -> torch.Tensor:
+        line = torch.tensor(weights)
+        return torch.outer(line, line) / line.sum() ** 2
+
+    def halved(x: torch.Tensor) -> torch.Tensor:
+        kernel = binomial(1, 2, 1).expand(x.shape[1], 1, 3, 3)
+        return F.conv2d(pad(1)(x), kernel, stride=2, groups=x.shape[1])
+
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        kernel = (binomial(1, 3, 3, 1) * 4).expand(x.shape[1], 1, 4, 4)
+        wide = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        return F.conv_transpose2d(wide, kernel, stride=2, padding=3, groups=x.shape[1])
+
+    x = torch.rand(2, 2, 16, 20) * 2 - 1
+    y = relu(norm(stem(pad(3)(x))))
+    y = halved(relu(norm(down2(halved(relu(norm(down1(y))))))))
+    inner = relu(norm(first(pad(1)(y))))
+    y = y + norm(second(pad(1)(inner)))
+    y = relu(norm(up1(doubled(relu(norm(up2(doubled(y))))))))
+    torch.testing.assert_close(generator(x), torch.tanh(head(pad(3)(y))))
+
+
+def test_antialias_blunts_what_lies_between_the_pixels() -> None:
+    """A stripe of one pixel, moved by one pixel: the coarse features change less when blurred."""
+    changes = []
+    for antialias in (False, True):
+        torch.manual_seed(0)
+        generator = ResNetGenerator(1, 1, width=4, blocks=1, antialias=antialias).eval()
+        x = torch.zeros(1, 1, 32, 32)
+        x[..., ::2] = 1.0
+        with torch.no_grad():
+            one, two = generator(x)[..., 8:-8], generator(x.roll(1, dims=-1))[..., 8:-8]
+        changes.append(float((one - two.roll(-1, dims=-1)).abs().mean() / one.std()))
+    assert changes[1] < changes[0]
+
+
+@pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
+def test_enlarging_leaves_no_checkerboard(upsample: str) -> None:
+    """Flat features stay flat inside; a transposed convolution of kernel 3 cannot do that."""
+    flats = {}
+    for way in ("transpose", upsample):
+        torch.manual_seed(1)
+        generator = ResNetGenerator(1, 1, width=8, blocks=1, upsample=way, norm="none")
+        for parameter in generator.parameters():
+            if parameter.ndim > 1:
+                nn.init.uniform_(parameter, 0.0, 2.0 / parameter[0].numel())
+        inside = generator(torch.full((1, 1, 96, 96), 0.1)).detach()[..., 40:56, 40:56]
+        flats[way] = float(inside.std() / inside.abs().mean())
+    assert flats[upsample] < 1e-5 < 1e-3 < flats["transpose"]
+
+
+def test_densenet_equals_its_textbook_form() -> None:
+    torch.manual_seed(0)
+    generator = DenseNetGenerator(2, 3, width=4, blocks=1, layers=2)
+    convs = [m for m in generator.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    stem, down1, down2, narrow1, wide1, narrow2, wide2, end, up2, up1, head = convs
+    norm, relu, pad = F.instance_norm, nn.ReLU(), nn.ReflectionPad2d
+    assert [wide1.out_channels, narrow1.out_channels, narrow2.in_channels] == [2, 8, 18]
+    x = torch.rand(2, 2, 16, 20) * 2 - 1
+    y = relu(norm(stem(pad(3)(x))))
+    y = relu(norm(down2(relu(norm(down1(y))))))
+    for narrow, wide in ((narrow1, wide1), (narrow2, wide2)):
+        grown = wide(pad(1)(relu(norm(narrow(relu(norm(y)))))))
+        y = torch.cat([y, grown], dim=1)
+    y = relu(norm(end(relu(norm(y)))))
+    y = relu(norm(up1(relu(norm(up2(y))))))
+    torch.testing.assert_close(generator(x), torch.tanh(head(pad(3)(y))))
 
 
 def test_resnet_equals_its_textbook_form() -> None:
@@ -190,6 +314,19 @@ def _parameters_of(module: nn.Module | None) -> list[nn.Parameter]:
 def test_no_norm_means_no_norm_layers() -> None:
     assert TINY["resnet"](norm="none").norm_layers() == []
     assert TINY["unet"](norm="none").norm_layers() == []
+    assert TINY["densenet"](norm="none").norm_layers() == []
+
+
+def test_nothing_that_is_kept_is_overwritten_where_there_is_no_norm() -> None:
+    """Activations in place would change what a concatenation needs later."""
+    generator = TINY["densenet"](norm="none")
+    x = torch.rand(1, 2, 16, 16, requires_grad=True)
+    generator(x).sum().backward()
+    fresh = copy.deepcopy(generator)
+    for module in fresh.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    torch.testing.assert_close(generator(x), fresh(x))
 
 
 def test_dropout_acts_in_inner_levels_and_only_while_training() -> None:
@@ -215,6 +352,7 @@ def test_initial_weights() -> None:
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_compiles_without_graph_breaks(tiny: Generator, masked: bool) -> None:
+    torch.compiler.reset()
     x = torch.rand(1, 2, 16, 16)
     valid = torch.rand(1, 1, 16, 16) > 0.2 if masked else None
     compiled = torch.compile(tiny, backend="eager", fullgraph=True)

@@ -159,3 +159,46 @@ def test_networks_whose_images_do_not_depend_on_the_batch() -> None:
     assert is_per_sample(build(torch.nn.Conv2d(1, 1, 1), SceneNorm2d(1)))
     assert not is_per_sample(build(SceneNorm2d(1, pool="scene")))
     assert not is_per_sample(build(torch.nn.BatchNorm2d(1)))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("pool", ["crop", "scene"])
+def test_weight_and_bias_come_after_the_statistics(
+    features: Tensor, pool: Pool, masked: bool
+) -> None:
+    mask = mask_of(features) if masked else None
+    plain, affine = SceneNorm2d(3, pool=pool), SceneNorm2d(3, pool=pool, affine=True)
+    assert not plain.state_dict()
+    assert torch.equal(affine(features, mask), plain(features, mask))
+    assert affine.weight is not None
+    assert affine.bias is not None
+    with torch.no_grad():
+        affine.weight.copy_(torch.tensor([2.0, -1.0, 0.5]))
+        affine.bias.copy_(torch.tensor([1.0, 3.0, -2.0]))
+    expected = plain(features, mask) * affine.weight[:, None, None] + affine.bias[:, None, None]
+    if mask is not None:
+        expected = expected * mask
+    torch.testing.assert_close(affine(features, mask), expected)
+    # Frozen statistics do the same, and invalid pixels stay 0.
+    first = features[:1]
+    valid = None if mask is None else mask[:1]
+    crop = SceneNorm2d(3, affine=True)
+    crop.load_state_dict(affine.state_dict())
+    alone = crop(first, valid)
+    crop.freeze(crop.measure(first, valid))
+    torch.testing.assert_close(crop(first, valid), alone)
+    if valid is not None:
+        assert not alone.masked_select(~valid).any()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_an_affine_norm_keeps_the_precision_of_its_features(features: Tensor, frozen: bool) -> None:
+    norm = SceneNorm2d(3, affine=True)
+    if frozen:
+        norm.freeze(norm.measure(features[:1]))
+    x = features[:1].to(torch.bfloat16).requires_grad_()
+    out = norm(x)
+    assert out.dtype == torch.bfloat16
+    out.float().sum().backward()
+    assert norm.bias is not None
+    assert norm.bias.grad is not None

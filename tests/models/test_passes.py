@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from geocyclegan.models import Generator, ResNetGenerator, UNetGenerator
+from geocyclegan.models import DenseNetGenerator, Generator, ResNetGenerator, UNetGenerator
 from geocyclegan.models.layers import advance
 from geocyclegan.models.moments import Moments
 from geocyclegan.models.passes import Patch, activation_bytes, lockstep, sweep
@@ -73,6 +73,34 @@ def test_tiles_give_the_statistics_and_the_output_of_the_whole(
         torch.testing.assert_close(one.m2, two.m2)
     generator.thaw()
     torch.testing.assert_close(generator(x, mask), expected)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ResNetGenerator(2, 3, width=4, blocks=1, antialias=True),
+        lambda: ResNetGenerator(2, 3, width=4, blocks=1, upsample="nearest"),
+        lambda: ResNetGenerator(2, 3, width=4, blocks=1, antialias=True, upsample="transpose"),
+        lambda: DenseNetGenerator(2, 3, width=4, blocks=2, layers=2, upsample="bilinear"),
+    ],
+)
+def test_tiles_agree_with_any_sampling(
+    image: tuple[Tensor, Tensor], make: Callable[[], Generator], masked: bool
+) -> None:
+    """Statistics of tiles with halo give the output of the whole; so do the tiles themselves."""
+    x, valid = image
+    mask = valid if masked else None
+    torch.manual_seed(0)
+    generator = make().eval().requires_grad_(False)
+    assert generator.halo is not None
+    expected = generator(x, mask)
+    patches = quarters(x, mask, generator.halo)
+    lockstep(generator, patches)
+    torch.testing.assert_close(generator(x, mask), expected, atol=1e-4, rtol=0)
+    rows, cols = patches[3].core or (slice(0), slice(0))
+    tile = generator(patches[3].levels, patches[3].valid)[..., rows, cols]
+    torch.testing.assert_close(tile, expected[..., 48:, 48:], atol=1e-4, rtol=0)
 
 
 def test_each_valid_pixel_counts_once_at_every_scale(image: tuple[Tensor, Tensor]) -> None:
@@ -144,7 +172,16 @@ def test_frozen_statistics_stay_exact_in_half_precision(dtype: torch.dtype) -> N
     assert (out.double() - expected).abs().max() < 0.03
 
 
-@pytest.mark.parametrize("make", [network, lambda: UNetGenerator(2, 3, width=4, depth=3)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        network,
+        lambda: UNetGenerator(2, 3, width=4, depth=3),
+        lambda: ResNetGenerator(2, 3, width=4, blocks=1, antialias=True),
+        lambda: ResNetGenerator(2, 3, width=4, blocks=1, upsample="nearest"),
+        lambda: DenseNetGenerator(2, 3, width=4, blocks=2, layers=3),
+    ],
+)
 def test_activation_bytes_are_those_of_a_walk(make: Callable[[], Generator]) -> None:
     generator = make()
     x = torch.zeros(1, 2, 64, 64)

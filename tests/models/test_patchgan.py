@@ -87,5 +87,5 @@ def test_smallest_size() -> None:
 
 
 def test_unknown_names_are_listed() -> None:
-    with pytest.raises(OptionError, match="'pixel' is not known; choose one of: patch70"):
-        build_discriminator("pixel", in_channels=1)
+    with pytest.raises(OptionError, match="'pixels' is not known; choose one of: patch70"):
+        build_discriminator("pixels", in_channels=1)

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
-from geocyclegan.models import PatchDiscriminator, ResNetGenerator, UNetGenerator
+from geocyclegan.models import (
+    DenseNetGenerator,
+    PatchDiscriminator,
+    ResNetGenerator,
+    UNetGenerator,
+    build_generator,
+)
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.layers import Step, unit
 from geocyclegan.models.receptive import min_size, radius, round_up, scales, seen
@@ -40,6 +48,22 @@ def test_radius_of_resnet_by_analysis(blocks: int) -> None:
 def test_radius_of_resnet_by_gradient(blocks: int) -> None:
     generator = ResNetGenerator(1, 1, width=1, blocks=blocks, norm="none")
     assert reach_by_gradient(generator, 96) == 8 * blocks + 12 == generator.halo
+
+
+@pytest.mark.parametrize("upsample", ["transpose", "nearest", "bilinear"])
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("kind", [ResNetGenerator, DenseNetGenerator])
+def test_radius_with_any_sampling_by_gradient(
+    kind: Callable[..., Generator], antialias: bool, upsample: str
+) -> None:
+    generator = kind(1, 1, width=1, blocks=1, norm="none", antialias=antialias, upsample=upsample)
+    assert reach_by_gradient(generator, 96) == radius(generator.plan)
+    assert generator.halo == round_up(radius(generator.plan), 4)
+
+
+def test_radius_of_densenet_is_that_of_the_resnet_with_as_many_convolutions() -> None:
+    with torch.device("meta"):
+        assert build_generator("densenet", in_channels=1, out_channels=1).halo == 84
 
 
 def test_radius_of_unet_by_gradient() -> None:
@@ -80,8 +104,16 @@ def test_dilation_counts() -> None:
 
 
 def test_unknown_geometry_is_refused_not_guessed() -> None:
-    with pytest.raises(TypeError, match="receptive field of Upsample is not known"):
-        radius([Step("apply", nn.Upsample(scale_factor=2), "up")])
+    with pytest.raises(TypeError, match="receptive field of PixelShuffle is not known"):
+        radius([Step("apply", nn.PixelShuffle(2), "up")])
+    for resize in (
+        nn.Upsample(scale_factor=2, mode="bicubic"),
+        nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+        nn.Upsample(scale_factor=1.5),
+        nn.Upsample(size=8),
+    ):
+        with pytest.raises(TypeError, match="receptive field of Upsample"):
+            radius([Step("apply", resize, "up")])
     with pytest.raises(ValueError, match="kernel"):
         radius(unit("a", nn.Conv2d(1, 1, (3, 5))))
     with pytest.raises(ValueError, match="upsamples by 2 at scale 1"):

@@ -461,7 +461,7 @@ def test_the_bundle_records_the_scenes(
 
     real = Chips.open(chips_folder)
     listed = replace(real, train_a=replace(real.train_a, scenes=("/data/s1.tif",)))
-    monkeypatch.setattr(Chips, "open", lambda folder: listed)
+    monkeypatch.setattr(Chips, "open", lambda folder, sides: listed)
     result = train(tiny(steps=1, panel_every=0, val_every=0))
     assert load_bundle(result.run).training["scenes"] == {"a": ["/data/s1.tif"], "b": []}
     assert json.loads((result.model / "model.json").read_text())["training"]["losses"]

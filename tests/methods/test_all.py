@@ -1,0 +1,175 @@
+"""What every method promises, whichever it is."""
+
+from __future__ import annotations
+
+import copy
+import io
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from geocyclegan.catalogue import METHODS
+from geocyclegan.errors import BundleError, OptionError
+from geocyclegan.methods import Batch, Method, NetworkSpec, build_method
+from geocyclegan.methods.base import ends
+from geocyclegan.training.config import TrainConfig
+from geocyclegan.training.resolve import method_options
+
+SIDE = 32
+
+
+def tiny(name: str, bands: tuple[int, int] = (2, 3), **options: Any) -> Method:
+    torch.manual_seed(0)
+    own = METHODS[name].generators
+    spec = NetworkSpec(
+        bands_a=bands[0],
+        bands_b=bands[1],
+        generator=own[0] if own else "resnet6",
+        generator_args={"width": 2},
+        discriminator_args={"width": 2},
+        crop=SIDE,
+        classes=3,
+    )
+    defaults = method_options(TrainConfig(method=name).with_defaults())
+    return build_method(name, spec, **(defaults | options))
+
+
+def batch_of(seed: int = 0, valid: float = 1.0) -> Batch:
+    """Images of which a share of the pixels is valid, the same in both domains."""
+    random = torch.Generator().manual_seed(seed)
+    a = torch.rand(2, 2, SIDE, SIDE, generator=random) * 2 - 1
+    b = torch.rand(2, 3, SIDE, SIDE, generator=random) * 2 - 1
+    labels = torch.randint(-1, 3, (2, SIDE, SIDE), generator=random)
+    if valid == 1.0:
+        return Batch(a, b, labels_a=labels)
+    mask = torch.rand(2, 1, SIDE, SIDE, generator=random) < valid
+    return Batch(a * mask, b * mask, mask, mask, labels_a=labels)
+
+
+def step(method: Method, optimizers: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
+    return method.step(batch, optimizers, torch.autograd.backward)
+
+
+@pytest.mark.parametrize("valid", [1.0, 0.5, 0.0])
+@pytest.mark.parametrize("name", METHODS)
+def test_losses_are_finite_and_sum_up_to_what_was_optimised(name: str, valid: float) -> None:
+    method = tiny(name)
+    optimizers = method.optimizers()
+    losses = step(method, optimizers, batch_of(valid=valid))
+    for key, loss in losses.items():
+        assert loss.shape == (), key
+        assert not loss.requires_grad, key
+        assert torch.isfinite(loss), key
+    assert optimizers.keys() <= losses.keys()
+    assert all(weight.requires_grad for weight in trainable(method))
+    for weight in method.parameters():
+        assert torch.isfinite(weight).all()
+
+
+def trainable(method: Method) -> list[Tensor]:
+    groups = [g for o in method.optimizers().values() for g in o.param_groups]
+    return [weight for group in groups for weight in group["params"]]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_weight_that_an_optimizer_has_is_moved(name: str) -> None:
+    method = tiny(name)
+    optimizers = method.optimizers()
+    before = copy.deepcopy(method.state_dict())
+    for seed in range(2):
+        step(method, optimizers, batch_of(seed))
+    parameters = dict(method.named_parameters())
+    moved = {id(weight) for weight in trainable(method)}
+    for key, weight in parameters.items():
+        if id(weight) in moved and weight.dim() > 1:
+            assert not torch.equal(weight, before[key]), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_goes_on_from_its_state(name: str) -> None:
+    """As a resume does: weights, optimisers, extra state and torch's generator."""
+    one = tiny(name)
+    optimizers = one.optimizers()
+    step(one, optimizers, batch_of(1, 0.7))
+    file = io.BytesIO()
+    state = {
+        "networks": one.state_dict(),
+        "extra": one.extra_state(),
+        "optimizers": {key: each.state_dict() for key, each in optimizers.items()},
+        "random": torch.get_rng_state(),
+    }
+    torch.save(state, file)
+    expected = step(one, optimizers, batch_of(2, 0.7))
+
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)
+    two = tiny(name)
+    two.load_state_dict(loaded["networks"])
+    two.load_extra_state(loaded["extra"])
+    again = two.optimizers()
+    for key, each in again.items():
+        each.load_state_dict(loaded["optimizers"][key])
+    torch.set_rng_state(loaded["random"])
+    found = step(two, again, batch_of(2, 0.7))
+    assert expected.keys() == found.keys()
+    for key in expected:
+        assert torch.equal(expected[key], found[key]), key
+    for key, value in one.state_dict().items():
+        assert torch.equal(value, two.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_looking_changes_nothing(name: str) -> None:
+    method = tiny(name)
+    before = copy.deepcopy(method.state_dict())
+    random = torch.get_rng_state()
+    batch = batch_of(valid=0.6)
+    errors = method.validate(batch)
+    assert errors
+    assert all(torch.isfinite(error) and error.shape == () for error in errors.values())
+    rows = method.show(batch)
+    assert rows
+    for shown in (each for row in rows for each in row):
+        assert shown.images.shape[1] == (2 if shown.domain == "a" else 3)
+        assert shown.images.shape[-2:] == (SIDE, SIDE)
+        assert not shown.images.requires_grad
+    assert method.training
+    assert torch.equal(random, torch.get_rng_state())
+    for key, value in method.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_generators_are_those_that_the_catalogue_names(name: str) -> None:
+    method, info = tiny(name), METHODS[name]
+    expected = ("a2b",) if "direction" in info.options else info.directions
+    assert tuple(method.generators()) == expected
+    for direction, generator in method.generators().items():
+        home, away, _ = ends(direction)
+        assert generator.in_channels == (2 if home == "a" else 3)
+        assert generator.out_channels == (2 if away == "a" else 3)
+        assert callable(generator.config)
+
+
+@pytest.mark.parametrize("name", [n for n, info in METHODS.items() if "direction" in info.options])
+def test_a_method_of_one_way_can_go_the_other(name: str) -> None:
+    method = tiny(name, direction="b2a")
+    assert list(method.generators()) == ["b2a"]
+    step(method, method.optimizers(), batch_of())
+    [row] = method.show(batch_of())
+    assert [shown.domain for shown in row][:2] == ["b", "a"]
+    with pytest.raises(OptionError, match="direction is 'c2d'"):
+        tiny(name, direction="c2d")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_unknown_options_and_foreign_states_are_refused(name: str) -> None:
+    with pytest.raises(OptionError, match=f"method '{name}' has no option 'lambda_x'"):
+        tiny(name, lambda_x=1.0)
+    with pytest.raises(OptionError, match="lr is -1"):
+        tiny(name, lr=-1.0)
+    if tiny(name).extra_state():
+        with pytest.raises(BundleError, match="missing in the checkpoint"):
+            tiny(name).load_extra_state({})
