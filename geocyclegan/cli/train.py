@@ -218,6 +218,46 @@ def _by_method(values: dict[str, str]) -> str:
 @_option("--band-dropout", "Chance of each band to be lost, never all of them; 0: none.")
 @_option("--seed", "Seed of weights, order, crops and pools.")
 @_option("--device", "Where to train.", click.Choice(["auto", "cpu", "cuda"]))
+@_option(
+    "--precision",
+    "Arithmetic of the networks; weights, statistics and losses stay in single precision. auto:"
+    " what the device runs fast.",
+    click.Choice(["auto", "32", "tf32", "bf16", "fp16"]),
+)
+@_option("--devices", "Devices on this machine, a process each.", int, "1, or as torchrun has it")
+@_option("--nodes", "Machines.", int, "1, or as torchrun has it")
+@_option("--workers", "Threads that read chips ahead.", int, "4 beside CUDA, 1 on the CPU")
+@_option(
+    "--cache",
+    "Folder for decoded chips while the run lasts, shared by its processes; on a fast local disk.",
+    click.Path(path_type=Path),
+    "what fits in memory",
+)
+@_option("--accumulate", "Passes of --batch images whose gradients make one step.")
+@click.option(
+    "--memory-saving",
+    is_flag=True,
+    default=_DEFAULT.memory_saving,
+    help="Compute activations anew instead of keeping them: larger crops, slower steps.",
+)
+@click.option(
+    "--compile/--no-compile",
+    default=_DEFAULT.compile,
+    help="Compile the networks.  [default: on CUDA, for long runs]",
+)
+@click.option(
+    "--deterministic",
+    is_flag=True,
+    default=_DEFAULT.deterministic,
+    help="Only algorithms that give the same bits every time, on CUDA, too.",
+)
+@_option("--ema", "Keep a running mean of the weights in the bundle, such as 0.999; 0: off.")
+@_option(
+    "--schedule",
+    "Course of the learning rate.",
+    click.Choice(["linear", "cosine", "one-cycle", "plateau", "constant"]),
+)
+@_option("--patience", "End after so many validations without a better score.", int, "never")
 @_option("--save-every", "Steps between checkpoints, each with the model bundle.")
 @_option("--panel-every", "Steps between panels of translated images; 0: none.")
 @_option("--val-every", "Steps between validations; 0: none.")
@@ -228,11 +268,23 @@ def _by_method(values: dict[str, str]) -> str:
     type=click.Path(path_type=Path),
     help="YAML file with these options; those on the command line come first.",
 )
+@click.option(
+    "--find-lr",
+    "finds_lr",
+    is_flag=True,
+    help="Try learning rates, print what they do and which to take, and write nothing.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run --name, up to --steps in total.")
 @overwrite_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, config_file: Path | None, resume: bool, overwrite: bool, **values: Any
+    ctx: click.Context,
+    /,
+    config_file: Path | None,
+    finds_lr: bool,
+    resume: bool,
+    overwrite: bool,
+    **values: Any,
 ) -> None:
     """Train a model that translates between the two domains of CHIPS.
 
@@ -264,11 +316,22 @@ def command(
     else:
         config = _DEFAULT.updated(given)
 
+    if finds_lr:
+        if resume or overwrite:
+            raise click.UsageError(
+                "--find-lr: it changes no run; leave --resume and --overwrite out"
+            )
+        from geocyclegan.training.finder import find_lr
+
+        trial = find_lr(config)
+        click.echo(trial.table())
+        click.echo(f"Suggestion: --lr {trial.suggestion:.1e}")
+        return
     from geocyclegan.training.loop import train
 
     result = train(config, resume=resume, overwrite=overwrite)
     settings = ctx.obj if isinstance(ctx.obj, Settings) else Settings()
-    if not settings.quiet:
+    if result.leads and not settings.quiet:
         click.echo(f"Trained {result.steps} steps: {result.run}")
         if METHODS[config.method].directions:
             click.echo(f"Next: geocyclegan infer SCENE --model {result.run} --out translated.tif")

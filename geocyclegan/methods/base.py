@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from geocyclegan.catalogue import Direction
 from geocyclegan.errors import OptionError
+from geocyclegan.models.norm import is_per_sample
 
 __all__ = ["Batch", "Direction", "Method", "Shown", "Side", "ends", "zero_invalid"]
 
@@ -89,6 +90,10 @@ class Method(nn.Module, ABC):
     resume (image pools) is in `extra_state()`.
     """
 
+    joined: bool = False
+    """Whether images that need the same network shall go through it in one pass, where the results
+    are the same but for rounding; for a method to heed where it can."""
+
     @abstractmethod
     def generators(self) -> dict[Direction, nn.Module]:
         """The generators by direction: what a model bundle keeps."""
@@ -122,6 +127,20 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def validate(self, batch: Batch) -> dict[str, Tensor]:
         """Errors of one batch by name, without weights, without gradients."""
+
+    def through(
+        self, network: nn.Module, inputs: Sequence[tuple[Tensor, Tensor | None]]
+    ) -> list[Tensor]:
+        """Put images with their masks through a network, in one pass where that changes nothing.
+
+        It changes nothing where `joined` asks for it, all pixels are valid, and the network looks
+        at each image by itself.
+        """
+        whole = all(mask is None for _, mask in inputs)
+        if not (self.joined and whole and len(inputs) > 1 and is_per_sample(network)):
+            return [network(images, mask) for images, mask in inputs]
+        together: Tensor = network(torch.cat([images for images, _ in inputs]), None)
+        return list(torch.split(together, [len(images) for images, _ in inputs]))
 
     def translate(
         self, x: Tensor, valid: Tensor | None = None, direction: Direction = "a2b"

@@ -276,13 +276,13 @@ class CycleGAN(Method):
             cycle_a, cycle_b; identity_a, identity_b where the domains share bands.
         """
         with self.evaluating():
-            images = self._translate_twice(batch)
+            images, same = self._translate_twice(batch, bool(self.shared_bands))
             errors = {
                 "cycle_a": masked_l1(images.back_a, batch.a, batch.valid_a),
                 "cycle_b": masked_l1(images.back_b, batch.b, batch.valid_b),
             }
-            if self.shared_bands:
-                errors |= self._identities(batch)
+            if same is not None:
+                errors |= self._identities(batch, *same)
         return errors
 
     def extra_state(self) -> dict[str, Any]:
@@ -302,7 +302,9 @@ class CycleGAN(Method):
 
     def _generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Translated]:
         """Weighted losses of the generators, and what these made of the batch."""
-        config, images = self.config, self._translate_twice(batch)
+        config = self.config
+        has_identity = bool(self.shared_bands) and config.identity > 0
+        images, same = self._translate_twice(batch, has_identity)
         losses = {
             "g_ab": self._fooled(self.discriminator_b, images.fake_b, batch.valid_a),
             "g_ba": self._fooled(self.discriminator_a, images.fake_a, batch.valid_b),
@@ -319,8 +321,8 @@ class CycleGAN(Method):
                 discriminator=self.discriminator_b,
             ),
         }
-        if self.shared_bands and config.identity > 0:
-            identities = self._identities(batch)
+        if same is not None:
+            identities = self._identities(batch, *same)
             losses["identity_a"] = identities["identity_a"] * (config.lambda_a * config.identity)
             losses["identity_b"] = identities["identity_b"] * (config.lambda_b * config.identity)
         if config.cycle_critic > 0:
@@ -330,20 +332,32 @@ class CycleGAN(Method):
         losses |= self.hints.losses(self.generators(), batch)
         return losses, images
 
-    def _translate_twice(self, batch: Batch) -> Translated:
-        """Both domains' images there and back, 0 where not valid."""
-        fake_b = zero_invalid(self.generator_ab(batch.a, batch.valid_a), batch.valid_a)
-        fake_a = zero_invalid(self.generator_ba(batch.b, batch.valid_b), batch.valid_b)
+    def _translate_twice(
+        self, batch: Batch, has_identity: bool
+    ) -> tuple[Translated, tuple[Tensor, Tensor] | None]:
+        """Both domains' images there and back, 0 where not valid.
+
+        With `has_identity` also what each domain's own generator makes of A and of B.
+        """
+        first_a, first_b = (batch.a, batch.valid_a), (batch.b, batch.valid_b)
+        into_b, into_a = [first_a], [first_b]
+        if has_identity:
+            in_a, in_b = zip(*self.shared_bands, strict=True)
+            into_b.append((_placed(batch.b, [*in_b], [*in_a], self.bands_a), batch.valid_b))
+            into_a.append((_placed(batch.a, [*in_a], [*in_b], self.bands_b), batch.valid_a))
+        made_b = self.through(self.generator_ab, into_b)
+        made_a = self.through(self.generator_ba, into_a)
+        same = (made_a[1], made_b[1]) if has_identity else None
+        fake_b = zero_invalid(made_b[0], batch.valid_a)
+        fake_a = zero_invalid(made_a[0], batch.valid_b)
         back_a = zero_invalid(self.generator_ba(fake_b, batch.valid_a), batch.valid_a)
         back_b = zero_invalid(self.generator_ab(fake_a, batch.valid_b), batch.valid_b)
-        return Translated(fake_a, fake_b, back_a, back_b)
+        return Translated(fake_a, fake_b, back_a, back_b), same
 
-    def _identities(self, batch: Batch) -> dict[str, Tensor]:
+    def _identities(self, batch: Batch, same_a: Tensor, same_b: Tensor) -> dict[str, Tensor]:
         """Distance of each domain's images from what their own domain's generator makes of them."""
         in_a = [index_a for index_a, _ in self.shared_bands]
         in_b = [index_b for _, index_b in self.shared_bands]
-        same_a = self.generator_ba(_placed(batch.a, in_a, in_b, self.bands_b), batch.valid_a)
-        same_b = self.generator_ab(_placed(batch.b, in_b, in_a, self.bands_a), batch.valid_b)
         return {
             "identity_a": masked_l1(same_a[:, in_a], batch.a[:, in_a], batch.valid_a),
             "identity_b": masked_l1(same_b[:, in_b], batch.b[:, in_b], batch.valid_b),
@@ -359,8 +373,9 @@ class CycleGAN(Method):
 
         The sum itself for the losses whose own papers have it, and the gradient penalty.
         """
-        on_real = self._judge(discriminator, *real, is_real=True)
-        on_fake = self._judge(discriminator, *fake, is_real=False)
+        of_real, of_fake = self.through(discriminator, [real, fake])
+        on_real = self._judge(discriminator, of_real, real, is_real=True)
+        on_fake = self._judge(discriminator, of_fake, fake, is_real=False)
         loss = (on_real + on_fake) * (0.5 if self.gan_loss.halved else 1.0)
         if self.config.gan_loss == "wgan-gp":
             weight = self.config.gradient_penalty
@@ -369,11 +384,16 @@ class CycleGAN(Method):
         return loss
 
     def _judge(
-        self, discriminator: Discriminator, images: Tensor, valid: Tensor | None, *, is_real: bool
+        self,
+        discriminator: Discriminator,
+        logits: Tensor,
+        judged: tuple[Tensor, Tensor | None],
+        *,
+        is_real: bool,
     ) -> Tensor:
-        """Loss of a discriminator that should say `is_real`."""
-        weights = discriminator.weights_for(images, valid)
-        loss: Tensor = self.gan_loss(discriminator(images, valid), is_real, weights)
+        """Loss of a discriminator that should have said `is_real` of images with their mask."""
+        weights = discriminator.weights_for(*judged)
+        loss: Tensor = self.gan_loss(logits, is_real, weights)
         return loss
 
     def _fooled(self, discriminator: Discriminator, images: Tensor, valid: Tensor | None) -> Tensor:

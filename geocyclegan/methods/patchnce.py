@@ -33,7 +33,8 @@ from geocyclegan.models.taps import (
 )
 
 
-@dataclass(frozen=True, eq=False)
+# Not frozen: in mixed precision, Fabric copies what a network is given, and sets its fields.
+@dataclass(eq=False)
 class Places:
     """Pixels of features at which two images are compared.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from geocyclegan.models import receptive
 from geocyclegan.models.dense import At
@@ -34,6 +36,7 @@ class Generator(nn.Module):
         min_size: smallest side of an input, in pixels.
         in_channels: bands of the source domain.
         out_channels: bands of the target domain.
+        memory_saving: compute activations again in the backward pass instead of keeping them.
     """
 
     bounded: ClassVar[bool] = True
@@ -52,6 +55,7 @@ class Generator(nn.Module):
         self.stride = max(at, default=1)
         self.min_size = receptive.min_size(self.plan)
         self.halo: int | None = None
+        self.memory_saving = False
         if self.bounded:
             self.halo = receptive.round_up(receptive.radius(self.plan), self.stride)
         init_weights(self)
@@ -74,9 +78,30 @@ class Generator(nn.Module):
         """
         self.check(x, valid)
         weights = self.weights(valid)
+        if self.memory_saving and self.training and torch.is_grad_enabled():
+            return self._recomputed(x, weights, at)
         stack: list[Tensor] = []
         for step in self.plan:
             x = advance(step, x, stack, weights, at)
+        return x
+
+    def _recomputed(
+        self, x: Tensor, weights: dict[int, Tensor] | None, at: Sequence[At] | None
+    ) -> Tensor:
+        """The same, keeping only what lies on the stack and enters each run of modules."""
+        stack: list[Tensor] = []
+
+        def run(steps: list[Step], x: Tensor) -> Tensor:
+            for step in steps:
+                x = advance(step, x, [], weights, at)
+            return x
+
+        for on_stack, group in groupby(self.plan, lambda step: step.module is None):
+            if on_stack:
+                for step in group:
+                    x = advance(step, x, stack, weights, at)
+            else:
+                x = checkpoint(run, list(group), x, use_reentrant=False)
         return x
 
     def weights(self, valid: Tensor | None) -> dict[int, Tensor] | None:

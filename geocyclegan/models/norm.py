@@ -7,7 +7,7 @@ scale, and keeps its statistics in single precision or better whatever the netwo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -24,6 +24,7 @@ NORMS = ("instance", "scene", "none")
 NormMode = Literal["instance", "collect", "frozen", "dense"]
 Pool = Literal["crop", "scene"]
 Core = tuple[slice, slice]
+Sum = Callable[[Tensor], Tensor]
 
 
 class SceneNorm2d(nn.Module):
@@ -52,6 +53,8 @@ class SceneNorm2d(nn.Module):
         scale: side of one pixel of this layer in input pixels; set by the network it belongs to.
         mode: whose statistics are used.
         collected: statistics of each sample of the last call in mode "collect".
+        across: sums a tensor over all processes that hold crops of the same scene while training
+            with `pool="scene"`; None: there is one process.
 
     Raises:
         ValueError: `pool` is not known.
@@ -74,6 +77,7 @@ class SceneNorm2d(nn.Module):
         self.scale = 1
         self.mode: NormMode = "instance"
         self.collected: Moments | None = None
+        self.across: Sum | None = None
         # No buffers: `half()` would cast them, and they are not part of the weights.
         self._mean: Tensor | None = None
         self._var: Tensor | None = None
@@ -98,19 +102,26 @@ class SceneNorm2d(nn.Module):
         if self.mode == "frozen":
             return self._frozen(x, valid)
         # Half precision loses the variance of flat tiles (NaN); statistics stay fp32 or better.
-        features = x.to(torch.promote_types(x.dtype, torch.float32))
+        # PyTorch's own kernels see to that inside, without a copy of the features.
+        inside = self.mode == "instance" and valid is None and x.shape[-2] * x.shape[-1] > 1
+        inside = inside and self.across is None
+        features = x if inside else x.to(torch.promote_types(x.dtype, torch.float32))
         if self.mode == "dense":
             out = self._dense(features, valid, at)
         elif self.mode == "collect":
             self.collected = Moments.of(features, valid)
             out = _apply(features, self.collected, valid, self.eps)
+        elif self.across is not None and self.pool == "scene" and self.training:
+            out = _weighted_norm(features, valid, self.eps, (0, 2, 3), self.across)
         elif valid is not None or x.shape[-2] * x.shape[-1] <= 1:
             over = (0, 2, 3) if self.pool == "scene" else (2, 3)
             out = _weighted_norm(features, valid, self.eps, over)
-        elif self.pool == "scene":
-            out = F.batch_norm(features, None, None, training=True, eps=self.eps)
+        elif self.pool == "scene" or x.shape[0] == 1:
+            # The same numbers for one sample, and it takes channels last as they are.
+            out = F.batch_norm(features, None, None, *_single(x), training=True, eps=self.eps)
         else:
-            out = F.instance_norm(features, eps=self.eps)
+            weight, bias = _single(x)
+            out = F.instance_norm(features, weight=weight, bias=bias, eps=self.eps)
         out = self._scaled(out, valid).to(x.dtype)
         if x.is_contiguous(memory_format=torch.channels_last):
             # F.instance_norm answers in NCHW; the convolution that follows wants what it gave.
@@ -205,14 +216,40 @@ class SceneNorm2d(nn.Module):
         return f"{self.channels}, eps={self.eps}, pool={self.pool!r}, scale={self.scale}"
 
 
-def _weighted_norm(x: Tensor, valid: Tensor | None, eps: float, over: tuple[int, ...]) -> Tensor:
+def _single(x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Weights of 1 and biases of 0 that keep the statistics of half precision single.
+
+    PyTorch's kernels keep them in the precision of these, and without any in that of the features,
+    whose rounding then shows in every pixel.
+    """
+    if x.dtype not in (torch.bfloat16, torch.float16):
+        return None, None
+    ones = torch.ones(x.shape[1], dtype=torch.float32, device=x.device)
+    return ones, torch.zeros_like(ones)
+
+
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """Sum a tensor over all processes; gradients take the way back."""
+    from torch.distributed.nn.functional import all_reduce
+
+    total: Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
+    return total
+
+
+def _weighted_norm(
+    x: Tensor,
+    valid: Tensor | None,
+    eps: float,
+    over: tuple[int, ...],
+    across: Sum = lambda total: total,
+) -> Tensor:
     """Two-pass weighted mean and population variance, which does not cancel at large means."""
     weight = x.new_ones(x.shape[0], 1, *x.shape[-2:]) if valid is None else valid.to(x.dtype)
     # The smallest weight that is not zero is far above 1e-12, so only empty samples meet the clamp.
-    total = weight.sum(dim=over, keepdim=True).clamp_min(1e-12)
-    mean = (x * weight).sum(dim=over, keepdim=True) / total
+    total = across(weight.sum(dim=over, keepdim=True)).clamp_min(1e-12)
+    mean = across((x * weight).sum(dim=over, keepdim=True)) / total
     centred = x - mean
-    var = (centred.square() * weight).sum(dim=over, keepdim=True) / total
+    var = across((centred.square() * weight).sum(dim=over, keepdim=True)) / total
     return centred * torch.rsqrt(var + eps) * (weight > 0)
 
 
@@ -221,6 +258,15 @@ def _apply(x: Tensor, statistics: Moments, valid: Tensor | None, eps: float) -> 
     var = statistics.var.to(x.dtype)[:, :, None, None]
     out = (x - mean) * torch.rsqrt(var + eps)
     return out if valid is None else out * (valid > 0)
+
+
+def is_per_sample(network: nn.Module) -> bool:
+    """Whether what a network makes of an image does not depend on what else is in the batch."""
+    return not any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm)
+        or (isinstance(module, SceneNorm2d) and module.pool != "crop")
+        for module in network.modules()
+    )
 
 
 def norm_layer(norm: str, channels: int) -> SceneNorm2d | None:

@@ -18,11 +18,23 @@ T = TypeVar("T")
 MAY_CHANGE = frozenset(
     {
         *("chips", "pairs", "weak_pairs", "out", "name", "steps", "epochs", "device"),
+        *(
+            "devices",
+            "nodes",
+            "workers",
+            "cache",
+            "precision",
+            "compile",
+            "memory_saving",
+            "deterministic",
+        ),
+        *("save_every", "panel_every", "val_every", "log_every", "patience"),
         "encoder_weights",
-        *("save_every", "panel_every", "val_every", "log_every"),
     }
 )
-"""What a resumed run may be given anew: where and how long it goes on, and what it reports."""
+"""What a resumed run may be given anew: where and how long it goes on, and what it reports.
+
+As many processes as before are needed all the same: see `state`."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,21 @@ class TrainConfig:
         band_dropout: chance of each band to be lost.
         seed: of weights, order, crops and pools.
         device: "auto", "cpu" or "cuda".
+        precision: "32", "tf32", "bf16" or "fp16"; "auto": what the device runs fast.
+        devices: processes on each machine, one for each device; None: 1, or as torchrun has it.
+        nodes: machines; None: 1, or as torchrun has it.
+        workers: threads that read chips ahead; None: 4 beside CUDA, 1 where training is on the CPU.
+        cache: folder for decoded chips, shared by the processes of a machine and removed after the
+            run; None: each process keeps what fits in its memory.
+        accumulate: passes of `batch` images on each device whose gradients make one step.
+        memory_saving: compute activations again in the backward pass instead of keeping them.
+        compile: compile the networks; None: on CUDA, for runs that are long enough to pay.
+        deterministic: use only algorithms that give the same bits every time.
+        ema: share of the old weights in the running mean that the bundle holds; 0: no mean, the
+            bundle holds the weights of the last step.
+        schedule: course of the learning rate: "linear", "cosine", "one-cycle", "plateau" or
+            "constant".
+        patience: validations without a better score after which the run ends; None: never.
         save_every: steps between checkpoints.
         panel_every: steps between panels; 0: none.
         val_every: steps between validations; 0: none.
@@ -174,6 +201,18 @@ class TrainConfig:
     band_dropout: float = 0.0
     seed: int = 0
     device: str = "auto"
+    precision: str = "auto"
+    devices: int | None = None
+    nodes: int | None = None
+    workers: int | None = None
+    cache: Path | None = None
+    accumulate: int = 1
+    memory_saving: bool = False
+    compile: bool | None = None
+    deterministic: bool = False
+    ema: float = 0.0
+    schedule: str = "linear"
+    patience: int | None = None
     save_every: int = 500
     panel_every: int = 500
     val_every: int = 500
@@ -209,9 +248,22 @@ class TrainConfig:
                 raise OptionError(
                     f"{option(name)} {getattr(self, name)}: choose one of: {', '.join(known)}"
                 )
+        if not 0 <= self.ema < 1:
+            raise OptionError(
+                f"--ema {self.ema}: expected a share from 0 to below 1, such as 0.999"
+            )
+        if self.patience is not None and self.val_every == 0:
+            raise OptionError(f"--patience {self.patience}: it needs validations; give --val-every")
+        if self.schedule == "plateau" and self.val_every == 0:
+            raise OptionError("--schedule plateau: it needs validations; give --val-every")
         self._check_method()
         self._check_norm()
         self._check_pairs()
+
+    @property
+    def ranks(self) -> int:
+        """How many processes train together."""
+        return (self.devices or 1) * (self.nodes or 1)
 
     def _check_method(self) -> None:
         info = method_info(self.method)
@@ -333,6 +385,7 @@ class TrainConfig:
 _COUNTS = (
     *("width", "d_width", "d_layers", "d_scales", "style_dims", "noise"),
     *("steps", "epochs", "batch", "crop", "scene_crops", "pair_every"),
+    *("devices", "nodes", "workers", "accumulate", "patience"),
 )
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
 _WEIGHTS = (
@@ -358,6 +411,8 @@ _CHOICES = {
     "direction": ("a2b", "b2a"),
     "gan_loss": ("lsgan", "vanilla", "hinge", "wgan-gp"),
     "device": ("auto", "cpu", "cuda"),
+    "precision": ("auto", "32", "tf32", "bf16", "fp16"),
+    "schedule": ("linear", "cosine", "one-cycle", "plateau", "constant"),
 }
 
 

@@ -23,6 +23,7 @@ from geocyclegan.chips.manifest import DomainName
 from geocyclegan.chips.pairs import Pairs, find_pairs, require_pairs
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.methods.base import Batch
+from geocyclegan.training.mapped import MappedLevels
 from geocyclegan.training.pairset import Hints
 from geocyclegan.training.radiometric import Radiometric, RadiometricOptions, apply_all
 from geocyclegan.training.sampler import ChipSampler
@@ -148,9 +149,15 @@ class Chips:
 
 
 class Budget:
-    """Bytes that several caches share; safe to use from many threads."""
+    """Bytes that several caches share; safe to use from many threads.
 
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
+    Args:
+        limit: how many.
+        folder: where chips are kept in files instead; None: in memory.
+    """
+
+    def __init__(self, limit: int = CACHE_BYTES, folder: Path | None = None) -> None:
+        self.folder = folder
         self._left = limit
         self._lock = threading.Lock()
 
@@ -177,6 +184,9 @@ class LevelReader:
         self.chips = chips
         self._budget = budget
         self._kept: dict[int, tuple[Levels, Valid | None]] = {}
+        self._mapped: MappedLevels | None = None
+        if budget.folder is not None and len(chips):
+            self._mapped = MappedLevels(budget.folder, chips)
 
     def __len__(self) -> int:
         return len(self.chips)
@@ -187,13 +197,15 @@ class LevelReader:
         Raises:
             ChipsError: the file is missing or damaged.
         """
-        kept = self._kept.get(index)
+        kept = self._mapped.get(index) if self._mapped else self._kept.get(index)
         if kept is not None:
             return kept
         pixels, mask = self.chips.read(index)
         valid = None if mask.all() else mask
         levels = self.chips.domain.to_levels(pixels, valid)
-        if self._budget.take(levels.nbytes + (0 if valid is None else valid.nbytes)):
+        if self._mapped:
+            self._mapped.put(index, levels, valid)
+        elif self._budget.take(levels.nbytes + (0 if valid is None else valid.nbytes)):
             self._kept[index] = levels, valid
         return levels, valid
 

@@ -10,7 +10,8 @@ from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Batches, Budget, Chips, LevelReader, StepBatches
 from geocyclegan.training.pairs import FixedPairs, PairedBatches, pair_sampler
 from geocyclegan.training.radiometric import RadiometricOptions
-from geocyclegan.training.sampler import ChipSampler, Sampler, SceneSampler
+from geocyclegan.training.ranks import Ranks
+from geocyclegan.training.sampler import ChipSampler, PassSampler, Sampler, SceneSampler
 from geocyclegan.training.validate import FixedBatches, FixedCrops
 from geocyclegan.training.warp import Geometry
 
@@ -28,7 +29,7 @@ class Feed:
         shown: batches for panels: those held out, or training chips where there are none.
     """
 
-    sampler: ChipSampler
+    sampler: PassSampler
     batches: StepBatches
     budget: Budget
     train: tuple[LevelReader, LevelReader]
@@ -36,7 +37,7 @@ class Feed:
     shown: FixedBatches
 
 
-def sampler_of(config: TrainConfig, chips: Chips) -> ChipSampler:
+def sampler_of(config: TrainConfig, chips: Chips) -> PassSampler:
     """Return the order in which a run sees its chips.
 
     Args:
@@ -46,8 +47,15 @@ def sampler_of(config: TrainConfig, chips: Chips) -> ChipSampler:
     Raises:
         ChipsError: the method needs pairs and the chips have none.
     """
-    crops = 0 if config.norm != "scene" else config.scene_crops or SCENE_CROPS
-    batch = resolved(config.batch)
+    return PassSampler(_sampler_of_passes(config, chips), config.accumulate)
+
+
+def _sampler_of_passes(config: TrainConfig, chips: Chips) -> ChipSampler:
+    """The order of the samples that all processes see in a pass."""
+    crops = 0
+    if config.norm == "scene":
+        crops = config.scene_crops or max(SCENE_CROPS, config.ranks)
+    batch = resolved(config.batch) * config.ranks
     if method_info(config.method).paired:
         ids = chips.train_a.scene_ids
         return pair_sampler(chips.pairs, config.seed, batch=batch, scene_ids=ids, crops=crops)
@@ -72,21 +80,31 @@ SCENE_CROPS = 4
 """Crops of one scene in a step of norm "scene" unless said otherwise."""
 
 
-def make_feed(config: TrainConfig, chips: Chips, *, pin: bool) -> Feed:
+def make_feed(
+    config: TrainConfig,
+    chips: Chips,
+    budget: Budget,
+    ranks: Ranks | None = None,
+    *,
+    pin: bool = False,
+) -> Feed:
     """Put together what a run reads.
 
     Args:
         config: resolved.
         chips: the chips.
+        budget: what chips are kept in.
+        ranks: who trains together, each on its part of every batch; None: nobody else does.
         pin: put batches into page-locked memory.
 
     Raises:
         ChipsError: the method needs pairs and the chips have none.
     """
-    budget = Budget()
     train = _readers(chips.train_a, chips.train_b, budget)
     val = _readers(chips.val_a, chips.val_b, budget)
     sampler, crop = sampler_of(config, chips), resolved(config.crop)
+    if ranks is not None:
+        sampler = sampler.part(ranks.rank, ranks.size)
     together = config.scene_crops or 1
     geometry, radiometric = geometry_of(config), radiometric_of(config)
     batches: StepBatches

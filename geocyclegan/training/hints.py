@@ -16,12 +16,20 @@ from geocyclegan.training.pairs import (
     pair_sampler,
 )
 from geocyclegan.training.pairset import PairSet
+from geocyclegan.training.ranks import Ranks
+from geocyclegan.training.sampler import PassSampler
 
 log = logging.getLogger(__name__)
 
 
 def hinted(
-    batches: StepBatches, config: TrainConfig, chips: Chips, budget: Budget, *, pin: bool = False
+    batches: StepBatches,
+    config: TrainConfig,
+    chips: Chips,
+    budget: Budget,
+    ranks: Ranks | None = None,
+    *,
+    pin: bool = False,
 ) -> HintedBatches:
     """Put the pairs of a resolved configuration beside its unpaired batches.
 
@@ -30,6 +38,7 @@ def hinted(
         config: resolved.
         chips: with the pairs, where there are any.
         budget: memory to keep chips in.
+        ranks: who trains together, each on its part of the pairs; None: nobody else does.
         pin: put batches into page-locked memory.
     """
 
@@ -37,14 +46,17 @@ def hinted(
         sampler = pair_sampler(
             pairs.pairs,
             seed,
-            batch=config.batch or 1,
+            batch=(config.batch or 1) * config.ranks,
             scene_ids=pairs.a.scene_ids,
             crops=config.scene_crops or 0,
         )
+        ours = PassSampler(sampler)
+        if ranks is not None:
+            ours = ours.part(ranks.rank, ranks.size)
         readers = LevelReader(pairs.a, budget), LevelReader(pairs.b, budget)
         # Both sides are a truth here, so their values stay as they are.
         return PairedBatches(
-            *(*readers, sampler),
+            *(*readers, ours),
             crop=config.crop or 0,
             flip=config.flip,
             pin=pin,

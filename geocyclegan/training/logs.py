@@ -61,6 +61,14 @@ class CsvLog:
             ) from error
         self._last = step
 
+    def column(self, name: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Return the steps that have a number under a name, and these numbers."""
+        if not self.path.exists():
+            return (), ()
+        with open(self.path, newline="", encoding="utf-8") as file:
+            found = [(int(r["step"]), float(r[name])) for r in csv.DictReader(file) if r.get(name)]
+        return tuple(step for step, _ in found), tuple(value for _, value in found)
+
     def flush(self) -> None:
         """Bring the rows to the disk; done before a checkpoint that relies on them."""
         if self.path.exists():

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import closing
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
-from lightning.fabric import Fabric
-
-from geocyclegan.bundle import load_bundle, save_bundle
+from geocyclegan.bundle import load_bundle
 from geocyclegan.catalogue import method_info
 from geocyclegan.device import choose_device
 from geocyclegan.errors import (
@@ -23,7 +21,6 @@ from geocyclegan.errors import (
     TrainingError,
 )
 from geocyclegan.files import make_folder
-from geocyclegan.methods.base import Batch
 from geocyclegan.progress import Progress
 from geocyclegan.training.checkpoint import (
     checkpoint_path,
@@ -32,10 +29,11 @@ from geocyclegan.training.checkpoint import (
     save_checkpoint,
 )
 from geocyclegan.training.config import TrainConfig, resolved
-from geocyclegan.training.data import Chips, prefetched
+from geocyclegan.training.data import Budget, Chips, prefetched
 from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted, known_pairs
-from geocyclegan.training.report import Reporter
+from geocyclegan.training.ranks import Ranks
+from geocyclegan.training.report import Reporter, is_due
 from geocyclegan.training.resolve import (
     require_same,
     resolve,
@@ -43,9 +41,13 @@ from geocyclegan.training.resolve import (
     warn_of_scenes,
 )
 from geocyclegan.training.run import RunFolder, claim, stored_config
+from geocyclegan.training.score import Scores
 from geocyclegan.training.signals import StopRequest
+from geocyclegan.training.starting import cached, config_on, end, start
 from geocyclegan.training.state import TrainingState
-from geocyclegan.training.statistics import regime, training_statistics
+from geocyclegan.training.writing import write_model
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +61,14 @@ class TrainResult:
         model: the model bundle in it.
         steps: steps done in total.
         losses: means of the last line of the log; empty if there was nothing left to do.
+        leads: whether this is the process that speaks for all of a run.
     """
 
     run: Path
     model: Path
     steps: int
     losses: dict[str, float]
+    leads: bool = True
 
 
 def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> TrainResult:
@@ -96,27 +100,53 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     device = choose_device(config.device)
     chips = Chips.open(config.chips, method_info(config.method).sides)
     chips = chips.with_hints(config.pairs, config.weak_pairs)
-    config = resolve(config, chips, resume=resume)
+    config = resolve(config_on(config, device), chips, resume=resume)
     if stored is not None:
         require_same(config, stored)
-    with (
-        StopRequest() as stop,
-        claim(config.out, config.name, config.method, resume=resume, overwrite=overwrite) as run,
-    ):
-        config = config.updated({"name": run.path.name})
-        warn_of_identity(config, chips)
-        warn_of_scenes(config, chips)
-        # One device; more processes, and other precisions, are Fabric's to add here.
-        fabric = Fabric(accelerator=device.type, devices=1, precision="32-true")
-        torch.backends.cudnn.benchmark = device.type == "cuda"
-        checkpoint = _checkpoint_of(run) if resume else None
-        state = TrainingState(fabric, config, chips, checkpoint)
-        del checkpoint
-        # Written first: what has a configuration can be resumed.
-        make_folder(run.path)
-        run.clean(state.step)
-        config.save(run.config)
-        return _Trainer(config, chips, run, state, stop).fit()
+    fabric, ranks = start(config, device)
+    try:
+        with StopRequest() as stop, _claimed(config, ranks, resume, overwrite) as run:
+            config = config.updated({"name": run.path.name})
+            if ranks.leads:
+                warn_of_identity(config, chips)
+                warn_of_scenes(config, chips)
+            checkpoint = ranks.lead(lambda: _checkpoint_of(run)) if resume else None
+            state = TrainingState(fabric, config, chips, checkpoint, ranks)
+            del checkpoint
+            ranks.lead(lambda: _prepare(run, config, state.step))
+            with cached(config.cache, run.path, ranks) as budget:
+                return _Trainer(config, chips, run, state, stop, ranks, budget).fit()
+    except GeoCycleGANError as error:
+        if ranks.leads:
+            raise
+        # The first process says it, once.
+        log.debug("process %d ends: %s", ranks.rank, error)
+        raise SystemExit(0) from error
+    finally:
+        end(ranks)
+
+
+@contextmanager
+def _claimed(
+    config: TrainConfig, ranks: Ranks, resume: bool, overwrite: bool
+) -> Iterator[RunFolder]:
+    """Hold the run folder in the first process, and tell the others where it is."""
+    with ExitStack() as stack:
+
+        def take() -> Path:
+            claimed = claim(
+                config.out, config.name, config.method, resume=resume, overwrite=overwrite
+            )
+            return stack.enter_context(claimed).path
+
+        yield RunFolder(ranks.lead(take))
+
+
+def _prepare(run: RunFolder, config: TrainConfig, step: int) -> None:
+    # Written first: what has a configuration can be resumed.
+    make_folder(run.path)
+    run.clean(step)
+    config.save(run.config)
 
 
 def _checkpoint_of(run: RunFolder) -> dict[str, Any] | None:
@@ -141,121 +171,183 @@ class _Trainer:
         run: RunFolder,
         state: TrainingState,
         stop: StopRequest,
+        ranks: Ranks,
+        budget: Budget,
     ) -> None:
         self._config, self._chips, self._run = config, chips, run
-        self._state, self._stop = state, stop
-        self._device = state.device
+        self._state, self._stop, self._ranks = state, stop, ranks
         self._total, self._crop = config.steps or 0, config.crop or 0
-        pin = self._device.type == "cuda"
-        self._feed = feed = make_feed(config, chips, pin=pin)
-        self._batches = hinted(feed.batches, config, chips, feed.budget, pin=pin)
-        known = known_pairs(config, chips, feed.budget)
-        self._reporter = Reporter(config, chips, run, state, feed.held_out, feed.shown, known)
+        pin = state.device.type == "cuda"
+        self._feed = feed = make_feed(config, chips, budget, ranks, pin=pin)
+        self._batches = hinted(feed.batches, config, chips, budget, ranks, pin=pin)
+        self._reporter: Reporter | None = None
+        if ranks.leads:
+            known = known_pairs(config, chips, budget)
+            self._reporter = Reporter(config, chips, run, state, feed.held_out, feed.shown, known)
+        self._losses: dict[str, float] = {}
+        self._signal = 0
 
     def fit(self) -> TrainResult:
-        """Go to the last step, or to a signal."""
-        with self._reporter as reporter:
-            if self._state.step:
+        """Go to the last step, to a signal, or to where validations do not get better."""
+        state = self._state
+        with self._reporter or nullcontext():
+            state.scores = self._lead(lambda reporter: reporter.scores())
+            state.lr = state.set_lr()
+            if state.step:
                 # What was due after the checkpoint's step, when the run was stopped or killed.
-                reporter.look(self._device, self._stop.__bool__)
-                if not self._bundle_is_current():
-                    self._save_model()
+                self._look()
+                self._ranks.lead(self._renew_model)
             self._go()
-            if self._stop:
+            if self._signal:
                 self._interrupt()
-        return TrainResult(self._run.path, self._run.model, self._state.step, reporter.losses)
+        return TrainResult(
+            self._run.path, self._run.model, state.step, self._losses, leads=self._ranks.leads
+        )
 
     def _go(self) -> None:
-        state, config, reporter = self._state, self._config, self._reporter
+        state, config = self._state, self._config
         # On the CPU training needs the cores itself.
-        threads = 1 if self._device.type == "cpu" else 4
-        ahead = prefetched(self._batches.load, range(state.step, self._total), threads=threads)
+        threads = config.workers or (1 if state.device.type == "cpu" else 4)
+        count = config.accumulate
+        passes = range(state.step * count, self._total * count)
+        ahead = prefetched(self._batches.load, passes, threads=threads)
         with (
-            Progress(self._total, "train", "step", done=state.step) as progress,
+            self._progress() as progress,
             closing(ahead) as batches,
         ):
-            for batch in self._until_stopped(batches):
+            while self._goes_on():
                 lr = state.lr
-                state.advance(batch.to(self._device, non_blocking=True))
-                shown: dict[str, float] = {}
-                is_logged = reporter.due(config.log_every)
+                found = self._ranks.together(lambda: [next(batches)[1] for _ in range(count)])
+                state.advance(*found)
+                is_logged = self._due(config.log_every)
                 if is_logged or state.meter.cheap:
-                    self._require_finite_losses()
-                if is_logged:
-                    shown = reporter.write_losses(self._feed.sampler.epoch_of(state.step), lr)
-                progress.update(1, **shown)
-                if reporter.due(config.save_every):
+                    self._ranks.together(self._require_finite_losses)
+                progress.update(1, **(self._write_losses(lr) if is_logged else {}))
+                if self._due(config.save_every):
                     self._save()
-                reporter.look(self._device, self._stop.__bool__)
+                self._look()
 
-    def _until_stopped(self, batches: Iterator[tuple[int, Batch]]) -> Iterator[Batch]:
-        while not self._stop and self._state.step < self._total:
-            yield next(batches)[1]
+    def _progress(self) -> Progress:
+        return Progress(self._total, "train", "step", done=self._state.step)
+
+    def _goes_on(self) -> bool:
+        """Whether there is another step to do; all processes come to the same answer."""
+        self._signal = self._ranks.largest(self._stop.signal or 0)
+        if self._signal or self._state.step >= self._total:
+            return False
+        return not self._has_waited()
+
+    def _has_waited(self) -> bool:
+        """Whether the scores have not been getting better for as long as --patience allows."""
+        patience, scores = self._config.patience, self._state.scores
+        if patience is None or scores.waited() < patience:
+            return False
+        step = self._state.step
+        if self._ranks.leads:
+            log.warning(
+                "stopped at step %d of %d: no better score in %d validations; the best is that of"
+                " step %s, kept in %s",
+                *(step, self._total, scores.waited(), scores.best, self._run.best),
+            )
+        self._save_once()
+        return True
+
+    def _due(self, every: int) -> bool:
+        return is_due(self._state.step, every, self._total)
+
+    def _lead(self, call: Callable[[Reporter], T]) -> T:
+        """Let the first process, which has the reporter, do something, and tell all the result."""
+        return self._ranks.lead(lambda: call(resolved(self._reporter)))
+
+    def _look(self) -> None:
+        """Validate and draw panels, where due, and keep the best model so far."""
+        state, config = self._state, self._config
+        if not (self._due(config.val_every) or self._due(config.panel_every)):
+            return
+
+        def look(reporter: Reporter) -> Scores:
+            before = reporter.scores().steps
+            with state.mean.applied():
+                reporter.look(state.device, self._stop.__bool__)
+            scores = reporter.scores()
+            if scores.best == state.step and state.step not in before:
+                self._save_model(self._run.best)
+            return scores
+
+        state.scores = self._lead(look)
+        state.lr = state.set_lr()
+
+    def _write_losses(self, lr: float) -> dict[str, float]:
+        state, losses = self._state, self._ranks.mean(self._state.meter.take())
+        self._losses = losses
+        epoch = self._feed.sampler.epoch_of(state.step)
+        return self._lead(lambda reporter: reporter.write_losses(losses, epoch, lr))
 
     def _save(self) -> None:
         """Write a checkpoint, then the bundle; neither with a number that is not finite."""
         state = self._state
-        self._require_finite_losses()
-        if not state.finite():
-            raise TrainingError(
-                f"step {state.step}: a weight is not a finite number any more; {self._way_out()}"
+        self._ranks.together(self._require_finite)
+        content = state.to_checkpoint()
+
+        def save(reporter: Reporter) -> None:
+            reporter.flush()
+            save_checkpoint(self._run.checkpoints, state.step, content)
+            self._save_model(self._run.model)
+
+        self._lead(save)
+
+    def _save_once(self) -> None:
+        """Save, unless that was just done."""
+        path = checkpoint_path(self._run.checkpoints, self._state.step)
+        # One process decides for all: a shared disk may show a file to one before another.
+        if not self._ranks.lead(path.exists):
+            self._save()
+
+    def _save_model(self, folder: Path) -> None:
+        with self._state.mean.applied():
+            write_model(
+                folder, self._config, self._chips, self._state, self._feed.train, self._losses
             )
-        self._reporter.flush()
-        save_checkpoint(self._run.checkpoints, state.step, state.to_checkpoint())
-        self._save_model()
 
-    def _save_model(self) -> None:
-        config, chips, state = self._config, self._chips, self._state
-        statistics = training_statistics(
-            state.generators, self._feed.train, self._crop, self._device
-        )
-        save_bundle(
-            self._run.model,
-            method=config.method,
-            generators={
-                k: (resolved(config.generator), net) for k, net in state.generators.items()
-            },
-            makers=state.makers,
-            domains={"a": chips.train_a.domain, "b": chips.train_b.domain},
-            tile=self._crop,
-            normalization=regime(config),
-            statistics=statistics,
-            training={
-                "steps": state.step,
-                "scenes": {"a": list(chips.train_a.scenes), "b": list(chips.train_b.scenes)},
-                "chips": chips.to_json(),
-                "options": config.to_dict(),
-                "losses": self._reporter.losses,
-                "device": str(self._device),
-                "torch": str(torch.__version__),
-            },
-        )
-
-    def _bundle_is_current(self) -> bool:
+    def _renew_model(self) -> None:
+        """Write the bundle of the state's step, unless it is there."""
         try:
-            return bool(load_bundle(self._run.model).training.get("steps") == self._state.step)
+            if load_bundle(self._run.model).training.get("steps") == self._state.step:
+                return
         except GeoCycleGANError:
-            return False
+            pass
+        self._save_model(self._run.model)
 
     def _interrupt(self) -> None:
         step, name = self._state.step, self._run.path.name
-        if not checkpoint_path(self._run.checkpoints, step).exists():
-            self._save()
+        self._save_once()
         raise Interrupted(
-            f"stopped by {self._stop.name} at step {step} of {self._total}, saved in"
-            f" {self._run.path}; go on with: geocyclegan train --name {name} --resume",
-            exit_code=self._stop.exit_code,
+            f"stopped by {signal.Signals(self._signal).name} at step {step} of {self._total}, saved"
+            f" in {self._run.path}; go on with: geocyclegan train --name {name} --resume",
+            exit_code=128 + self._signal,
         )
+
+    def _require_finite(self) -> None:
+        self._require_finite_losses()
+        if not self._state.finite():
+            raise TrainingError(
+                f"step {self._state.step}: a weight is not a finite number any more;"
+                f" {self._way_out()}"
+            )
 
     def _require_finite_losses(self) -> None:
         bad = self._state.meter.bad()
         if bad is None:
             return
-        step, values = bad
+        step, number, values = bad
         said = ", ".join(f"{name} is {value}" for name, value in values.items())
-        raise TrainingError(
-            f"step {step}: {said}, on {self._batches.names(step - 1)}; {self._way_out()}"
-        )
+        count, where = self._config.accumulate, ""
+        if self._ranks.size > 1:
+            where += f" of process {self._ranks.rank}"
+        if count > 1:
+            where += f", pass {number + 1} of {count}"
+        names = self._batches.names((step - 1) * count + number)
+        raise TrainingError(f"step {step}{where}: {said}, on {names}; {self._way_out()}")
 
     def _way_out(self) -> str:
         saved = checkpoints(self._run.checkpoints)

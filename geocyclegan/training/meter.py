@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,34 +23,47 @@ class LossMeter:
         self._sums: Tensor | None = None
         self._count = 0
         self._bad_step: Tensor | None = None
+        self._bad_pass: Tensor | None = None
         self._bad_values: Tensor | None = None
 
-    def add(self, step: int, losses: Mapping[str, Tensor]) -> None:
-        """Count the losses of a step; the names are the same in every step."""
+    def add(self, step: int, *losses: Mapping[str, Tensor]) -> None:
+        """Count the losses of a step, of each of its passes; the names are always the same."""
         if not self.names:
-            self.names = tuple(losses)
-        values = torch.stack([losses[name].double() for name in self.names])
-        self._sums = values if self._sums is None else self._sums + values
+            self.names = tuple(losses[0])
+        # (passes, names)
+        values = torch.stack(
+            [torch.stack([found[name].double() for name in self.names]) for found in losses]
+        )
+        mean = values.mean(dim=0)
+        self._sums = mean if self._sums is None else self._sums + mean
         self._count += 1
-        if self._bad_step is None or self._bad_values is None:
+        if self._bad_step is None or self._bad_values is None or self._bad_pass is None:
             self._bad_step = torch.full((), -1, device=values.device)
-            self._bad_values = torch.zeros_like(values)
-        first = (self._bad_step < 0) & ~torch.isfinite(values).all()
+            self._bad_pass = torch.zeros((), dtype=torch.long, device=values.device)
+            self._bad_values = torch.zeros_like(mean)
+        wrong = ~torch.isfinite(values).all(dim=1)
+        first = (self._bad_step < 0) & wrong.any()
+        place = wrong.long().argmax()
         self._bad_step = torch.where(first, step, self._bad_step)
-        self._bad_values = torch.where(first, values, self._bad_values)
+        self._bad_pass = torch.where(first, place, self._bad_pass)
+        self._bad_values = torch.where(first, values[place], self._bad_values)
 
     @property
     def cheap(self) -> bool:
         """Whether `bad()` costs next to nothing, as on the CPU."""
         return self._bad_step is None or self._bad_step.device.type == "cpu"
 
-    def bad(self) -> tuple[int, dict[str, float]] | None:
-        """Return the first step whose losses are not all finite, and those losses; None if none."""
+    def bad(self) -> tuple[int, int, dict[str, float]] | None:
+        """Return the first step whose losses are not all finite; None if there is none.
+
+        Returns:
+            The step, the first such pass of it, and its losses that are not finite.
+        """
         if self._bad_step is None or self._bad_values is None or int(self._bad_step) < 0:
             return None
         values = dict(zip(self.names, self._bad_values.tolist(), strict=True))
-        wrong = {k: v for k, v in values.items() if v != v or v in (float("inf"), -float("inf"))}
-        return int(self._bad_step), wrong
+        wrong = {name: value for name, value in values.items() if not math.isfinite(value)}
+        return int(self._bad_step), int(self._bad_pass or 0), wrong
 
     def take(self) -> dict[str, float]:
         """Return the means since the last call, and start anew."""

@@ -18,10 +18,16 @@ from geocyclegan.training.logs import CsvLog, TensorBoardLog
 from geocyclegan.training.pairs import FixedPairs
 from geocyclegan.training.panels import draw_panel
 from geocyclegan.training.run import RunFolder
+from geocyclegan.training.score import SCORE, Scores, score_of
 from geocyclegan.training.state import TrainingState
 from geocyclegan.training.validate import FixedBatches, validate
 
 log = logging.getLogger(__name__)
+
+
+def is_due(step: int, every: int, total: int) -> bool:
+    """Whether a step ends an interval, or the run; an interval of 0 never ends."""
+    return every > 0 and (step % every == 0 or step == total)
 
 
 class Reporter:
@@ -57,8 +63,6 @@ class Reporter:
         self._validation = CsvLog(run.validation, state.step)
         self._board = TensorBoardLog(run.tensorboard, state.step)
         self._stack = ExitStack()
-        self.losses: dict[str, float] = {}
-        """Means of the last line of the log; empty before the first one of this process."""
         if config.val_every and not len(held_out) and pairs is None:
             log.warning("no validation: %s has not both domains' validation chips", chips.folder)
 
@@ -66,24 +70,22 @@ class Reporter:
         self._stack.enter_context(self._board)
         return self
 
-    def due(self, every: int) -> bool:
-        """Whether the current step ends an interval, or the run; an interval of 0 never ends."""
-        step = self._state.step
-        return every > 0 and (step % every == 0 or step == self._config.steps)
+    def scores(self) -> Scores:
+        """Return the scores of the validations so far, with the digits of the file."""
+        return Scores(*self._validation.column(SCORE))
 
-    def write_losses(self, epoch: int, lr: float) -> dict[str, float]:
+    def write_losses(self, losses: dict[str, float], epoch: int, lr: float) -> dict[str, float]:
         """Write a line of the log: means since the last one, and the rate of the current step.
 
         Returns:
             The few numbers to show beside the progress bar.
         """
         state, where = self._state, {"epoch": epoch, "lr": lr}
-        self.losses = state.meter.take()
-        self._log.write(state.step, where | self.losses)
-        self._board.scalars("losses", state.step, self.losses)
+        self._log.write(state.step, where | losses)
+        self._board.scalars("losses", state.step, losses)
         self._board.scalars("schedule", state.step, where)
-        totals = self.losses.keys() & state.optimizers.keys()
-        return {name: round(self.losses[name], 3) for name in sorted(totals)}
+        totals = losses.keys() & state.optimizers.keys()
+        return {name: round(losses[name], 3) for name in sorted(totals)}
 
     def look(self, device: torch.device, stop: Callable[[], bool]) -> None:
         """Validate and draw, where due and not done yet; what `stop` cuts short, a resume does.
@@ -93,15 +95,17 @@ class Reporter:
             OutputError: a file cannot be written.
         """
         step, method = self._state.step, self._state.method
-        wanted = self.due(self._config.val_every) and (len(self._held_out) > 0 or self._pairs)
+        wanted = self._due(self._config.val_every) and (len(self._held_out) > 0 or self._pairs)
         if wanted and self._validation.last != step:
             errors = self._errors(device, stop)
             if errors is None:
                 return
+            score = score_of(errors)
+            errors |= {} if score is None else {SCORE: score}
             self._validation.write(step, errors)
             self._board.scalars("validation", step, errors)
         panel = self._run.panel(step)
-        if self.due(self._config.panel_every) and not panel.exists() and not stop():
+        if self._due(self._config.panel_every) and not panel.exists() and not stop():
             image = draw_panel(method, self._shown, self._domains, device)
             save_png(panel, image)
             self._board.image("panel", step, image)
@@ -129,6 +133,9 @@ class Reporter:
             )
         self._has_warned = sign is not None
         return errors | found
+
+    def _due(self, every: int) -> bool:
+        return is_due(self._state.step, every, self._config.steps or 0)
 
     def flush(self) -> None:
         """Bring the logs to the disk."""

@@ -72,14 +72,35 @@ def resolve(config: TrainConfig, chips: Chips, *, resume: bool = False) -> Train
     _check_pair_size(config, chips)
     domains = chips.train_a.domain, chips.train_b.domain
     check_radiometric(radiometric_of(config), domains)
+    _check_scores(config, chips)
     # Without memory: only to hear what the registries and the networks have to say.
     with torch.device("meta"):
         build(replace(config, encoder_weights=None) if resume else config, chips)
     return config
 
 
+def _check_scores(config: TrainConfig, chips: Chips) -> None:
+    """Refuse what follows scores where no validation will give one."""
+    wanting = "--patience" if config.patience else "--schedule plateau"
+    if config.patience is None and config.schedule != "plateau":
+        return
+    if not (len(chips.val_a) and len(chips.val_b)) and chips.hints is None and chips.weak is None:
+        raise OptionError(
+            f"{wanting}: it follows the scores of validations, and {chips.folder} has not both"
+            " domains' validation chips; chip with --val, or leave it out"
+        )
+
+
 def _scene_crops(config: TrainConfig) -> int | None:
-    return None if config.norm != "scene" else config.scene_crops or SCENE_CROPS
+    if config.norm != "scene":
+        return None
+    crops = config.scene_crops or max(SCENE_CROPS, config.ranks)
+    if crops % config.ranks:
+        raise OptionError(
+            f"--scene-crops {crops}: the crops of a scene are spread over {config.ranks} processes;"
+            f" give a multiple of {config.ranks}"
+        )
+    return crops
 
 
 def _with_pairs(config: TrainConfig) -> TrainConfig:
@@ -103,8 +124,19 @@ def _check_pair_size(config: TrainConfig, chips: Chips) -> None:
             )
 
 
-def build(config: TrainConfig, chips: Chips) -> Method:
-    """Build the method of a resolved configuration with fresh weights."""
+def seed_of(config: TrainConfig, rank: int) -> int:
+    """Return the seed of what each process draws for itself; the first has that of the run."""
+    return (config.seed + rank * 0x9E3779B97F4A7C15) % 2**63
+
+
+def build(config: TrainConfig, chips: Chips, rank: int = 0) -> Method:
+    """Build the method of a resolved configuration with fresh weights.
+
+    Args:
+        config: resolved.
+        chips: the domains.
+        rank: number of this process, whose image pools draw their own numbers.
+    """
     a, b = chips.train_a.domain, chips.train_b.domain
     spec = NetworkSpec(
         bands_a=a.count,
@@ -116,7 +148,7 @@ def build(config: TrainConfig, chips: Chips) -> Method:
         discriminator_args=discriminator_args(config),
         crop=resolved(config.crop),
         classes=_classes(config, chips),
-        seed=config.seed,
+        seed=seed_of(config, rank),
     )
     return build_method(config.method, spec, **method_options(config))
 

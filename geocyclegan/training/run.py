@@ -60,6 +60,11 @@ class RunFolder:
         """The model bundle."""
         return self.path / "model"
 
+    @property
+    def best(self) -> Path:
+        """The model bundle of the validation with the best score."""
+        return self.path / "best"
+
     def panel(self, step: int) -> Path:
         """The panel of a step."""
         return self.panels / f"step_{step:07d}.png"

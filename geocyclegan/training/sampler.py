@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -133,6 +133,45 @@ class SceneSampler:
         set_b = _drawn(self.scenes_b, self.crops, random_of(self.seed, _SETS, step))
         random = random_of(self.seed, _SAMPLES, sample)
         return sets[position % len(sets)][place], set_b[place], random
+
+
+@dataclass(frozen=True)
+class PassSampler:
+    """Steps of several passes, each of them what is a step to another sampler.
+
+    Attributes:
+        passes: the order of the chips, pass by pass.
+        count: passes in a step.
+        rank: which part of each pass is ours.
+        ranks: parts of a pass, as large as each other; together they are the pass.
+    """
+
+    passes: ChipSampler
+    count: int = 1
+    rank: int = 0
+    ranks: int = 1
+
+    def steps(self, epochs: int) -> int:
+        """Return how many steps it takes to see so many epochs."""
+        return -(-self.passes.steps(epochs) // self.count)
+
+    def epoch_of(self, steps: int) -> int:
+        """Return the epoch, from 1, that the last of so many steps ends in."""
+        return self.passes.epoch_of(steps * self.count)
+
+    def part(self, rank: int, ranks: int) -> PassSampler:
+        """Return the same, for one of several processes."""
+        return replace(self, rank=rank, ranks=ranks)
+
+    def samples(self, number: int) -> range:
+        """Return our samples of a pass, by its number in the whole run."""
+        whole = self.passes.samples(number)
+        share = len(whole) // self.ranks
+        return whole[self.rank * share : (self.rank + 1) * share]
+
+    def draw(self, sample: int) -> tuple[int, int, np.random.Generator]:
+        """Choose index in A, index in B, and random numbers for the augmentation of a sample."""
+        return self.passes.draw(sample)
 
 
 @lru_cache(maxsize=4)

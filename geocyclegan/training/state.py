@@ -9,17 +9,30 @@ from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
 from geocyclegan.errors import BundleError, OptionError, TrainingError
 from geocyclegan.methods.base import Batch, Direction
 from geocyclegan.models import Generator
+from geocyclegan.models.norm import sum_over_ranks
 from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Chips
+from geocyclegan.training.ema import RunningMean
 from geocyclegan.training.meter import LossMeter
+from geocyclegan.training.optimizers import Passes, fused, wrap
+from geocyclegan.training.placing import (
+    compile_networks,
+    memory_format,
+    repeatable_padding,
+    save_memory,
+    wants_compile,
+)
+from geocyclegan.training.precision import PrecisionName
 from geocyclegan.training.randomness import random_state, restore_random_state
-from geocyclegan.training.resolve import build
-from geocyclegan.training.schedule import LinearDecay
+from geocyclegan.training.ranks import Ranks
+from geocyclegan.training.resolve import build, seed_of
+from geocyclegan.training.schedule import Schedule
+from geocyclegan.training.score import Scores
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +47,12 @@ class TrainingState:
         config: resolved.
         chips: the domains.
         checkpoint: what `to_checkpoint` gave; None for a fresh start.
+        ranks: who trains together; alone, if left out.
 
     Raises:
         BundleError: the checkpoint is of another run.
-        OptionError: it has more steps than this run shall have.
+        OptionError: it has more steps than this run shall have, or is of another number of
+            processes.
     """
 
     def __init__(
@@ -46,56 +61,77 @@ class TrainingState:
         config: TrainConfig,
         chips: Chips,
         checkpoint: Mapping[str, Any] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self._fabric = fabric
         self._config = config
+        self._ranks = ranks or Ranks()
         self._fingerprint = chips.fingerprint()
-        self.schedule = LinearDecay(config.steps or 0, resolved(config.decay))
+        self.schedule = Schedule(config.schedule, config.steps or 0, resolved(config.decay))
+        self.scores = Scores()
         self.meter = LossMeter()
         self.step = 0
         torch.manual_seed(config.seed)
         # A checkpoint has the encoder's weights; the file they came from may be gone.
         fresh = config if checkpoint is None else replace(config, encoder_weights=None)
-        self.method = build(fresh, chips)
+        self.method = build(fresh, chips, self._ranks.rank)
         # The networks themselves, which a bundle keeps; Fabric wraps them below.
         self.generators = cast(dict[Direction, Generator], self.method.generators())
         self.makers = self.method.makers()
         if checkpoint is not None:
             self._check(checkpoint)
             _fitting(self._load_networks, checkpoint)
-        self._place_networks()
-        self.optimizers = self.method.optimizers()
+        self._networks = self._place_networks()
+        self.optimizers = {name: fused(each) for name, each in self.method.optimizers().items()}
+        self.mean = RunningMean(self.generators, config.ema)
+        if self._ranks.rank:
+            # The weights are the same everywhere; what is drawn from here on is not.
+            torch.manual_seed(seed_of(config, self._ranks.rank))
         if checkpoint is not None:
             _fitting(self._load_rest, checkpoint)
+        self._passes = Passes()
         # Kept apart from the plain ones, whose state and rates are read and set.
-        self._wrapped = {
-            name: cast(Optimizer, fabric.setup_optimizers(optimizer))
-            for name, optimizer in self.optimizers.items()
-        }
-        self.lr = self._set_lr()
+        self._wrapped = wrap(self.optimizers, fabric, self._passes, self._ranks)
+        self.lr = self.set_lr()
+        if wants_compile(config.compile, self.device, (config.steps or 0) - self.step):
+            shape = resolved(config.batch), resolved(config.crop)
+            compile_networks(self._networks, shape, fabric)
 
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return self._fabric.device
 
-    def advance(self, batch: Batch) -> None:
+    def advance(self, *batches: Batch) -> None:
         """Do one step.
+
+        Args:
+            batches: what each of its passes sees; all count alike.
 
         Raises:
             TrainingError: the device has not memory enough.
         """
         self.method.set_progress(self.step / max(self.schedule.total, 1))
+        losses = []
+        self._passes.count = len(batches)
         try:
-            losses = self.method.step(batch, self._wrapped, self._fabric.backward)
+            for number, batch in enumerate(batches):
+                self._passes.number = number
+                moved = batch.to(self.device, non_blocking=True)
+                losses.append(self.method.step(moved, self._wrapped, self._backward))
         except torch.OutOfMemoryError as error:
             raise TrainingError(
-                f"step {self.step + 1}: out of memory on {self.device}; try a smaller --crop,"
-                " --batch or --width, or --device cpu"
+                f"step {self.step + 1}: out of memory on {self.device}; try --memory-saving, a"
+                " smaller --crop, --batch or --width, or --device cpu"
             ) from error
         self.step += 1
-        self.meter.add(self.step, losses)
-        self.lr = self._set_lr()
+        self.meter.add(self.step, *losses)
+        self.mean.update(self.step)
+        self.lr = self.set_lr()
+
+    def _backward(self, loss: Tensor) -> None:
+        count = self._passes.count
+        self._fabric.backward(loss if count == 1 else loss / count)
 
     def finite(self) -> bool:
         """Whether every weight is a finite number."""
@@ -103,27 +139,59 @@ class TrainingState:
         return bool(torch.stack(checks).all())
 
     def to_checkpoint(self) -> dict[str, Any]:
-        """Return everything, in types that `torch.load(weights_only=True)` takes."""
+        """Return everything, in types that `torch.load(weights_only=True)` takes.
+
+        All processes must call it; what the first returns is of all, and the others' is for nobody.
+        """
+        own = {
+            "extra": self.method.extra_state(),
+            "meter": self.meter.state_dict(),
+            "random": random_state(),
+        }
+        if self._ranks.size > 1:
+            # Where another process would look for a device that is not its own.
+            own = _on_cpu(own)
+        first, *others = self._ranks.gather(own) or [own]
         return {
             "chips": self._fingerprint,
             "config": self._config.to_dict(),
             "torch_version": str(torch.__version__),
             "threads": torch.get_num_threads(),
+            "ranks": self._ranks.size,
             "networks": self.method.state_dict(),
-            "extra": self.method.extra_state(),
             "optimizers": {name: each.state_dict() for name, each in self.optimizers.items()},
-            "meter": self.meter.state_dict(),
-            "random": random_state(),
+            "scaler": self._fabric.strategy.precision.state_dict(),
+            "mean": self.mean.state_dict(),
+            **first,
+            "others": others,
         }
 
-    def _set_lr(self) -> float:
-        return self.schedule.apply(self.optimizers.values(), resolved(self._config.lr), self.step)
+    def set_lr(self) -> float:
+        """Set the learning rate of the next step, by the steps done and the scores so far."""
+        rate, scores = resolved(self._config.lr), self.scores.until(self.step).values
+        return self.schedule.apply(self.optimizers.values(), rate, self.step, scores)
 
-    def _place_networks(self) -> None:
-        # One by one, so that precision and strategy of the engine act on each network's forward.
+    def _place_networks(self) -> list[nn.Module]:
+        """Put the networks on their device, in the engine's hands; return them without these."""
+        config, placed = self._config, []
+        form = memory_format(self.device, cast(PrecisionName, config.precision))
+        # One by one, so that the engine's precision acts on each network's forward.
         for name, network in list(self.method.named_children()):
             if any(True for _ in network.parameters()):
+                network.to(memory_format=form)
+                placed.append(network)
                 setattr(self.method, name, self._fabric.setup_module(network))
+        if config.memory_saving:
+            save_memory(placed)
+        if config.deterministic and self.device.type == "cuda":
+            repeatable_padding(placed)
+        if config.norm == "scene" and self._ranks.size > 1:
+            for generator in self.generators.values():
+                for norm in generator.norm_layers():
+                    norm.across = sum_over_ranks
+        # A CPU is busy with one image; a GPU has room for several.
+        self.method.joined = self.device.type == "cuda"
+        return placed
 
     def _check(self, checkpoint: Mapping[str, Any]) -> None:
         step, total = int(checkpoint.get("step", 0)), self.schedule.total
@@ -137,6 +205,13 @@ class TrainingState:
                 f"{self._config.chips}: the chips are not those that the run {self._config.name}"
                 " was started with (others, or fitted anew); put those back, or start another run"
                 " with another --name"
+            )
+        ranks = checkpoint.get("ranks", 1)
+        if ranks != self._ranks.size:
+            raise OptionError(
+                f"--devices {self._config.devices}, --nodes {self._config.nodes}: the run"
+                f" {self._config.name} has states of {ranks} processes, this would be"
+                f" {self._ranks.size}; resume it with as many"
             )
         threads = checkpoint.get("threads")
         if self._fabric.device.type == "cpu" and threads != torch.get_num_threads():
@@ -153,11 +228,20 @@ class TrainingState:
         self.method.load_state_dict(checkpoint["networks"])
 
     def _load_rest(self, checkpoint: Mapping[str, Any]) -> None:
-        self.method.load_extra_state(checkpoint["extra"])
+        rank = self._ranks.rank
+        own = checkpoint["others"][rank - 1] if rank else checkpoint
+        self.method.load_extra_state(own["extra"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(checkpoint["optimizers"][name])
-        self.meter.load_state_dict(checkpoint["meter"], self._fabric.device)
-        restore_random_state(checkpoint["random"])
+            for group in optimizer.param_groups:
+                # A run of an earlier version, or on another device, has its own idea of this.
+                if "fused" in group:
+                    group["fused"], group["foreach"] = True, None
+        if checkpoint.get("scaler"):
+            self._fabric.strategy.precision.load_state_dict(checkpoint["scaler"])
+        self.mean.load_state_dict(checkpoint.get("mean", {}))
+        self.meter.load_state_dict(own["meter"], self._fabric.device)
+        restore_random_state(own["random"])
 
 
 def _fitting(load: Any, checkpoint: Mapping[str, Any]) -> None:
@@ -168,3 +252,11 @@ def _fitting(load: Any, checkpoint: Mapping[str, Any]) -> None:
             raise
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BundleError(f"the checkpoint does not fit the run ({line})") from error
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, Mapping):
+        return {key: _on_cpu(each) for key, each in value.items()}
+    return [_on_cpu(each) for each in value] if isinstance(value, list | tuple) else value

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from geocyclegan.methods.base import Batch, Method
 from geocyclegan.training.augment import centred
 from geocyclegan.training.data import LevelReader, stack
+from geocyclegan.training.distances import kernel_distance, patches, sliced_wasserstein
 
 MOST_PAIRS = 64
 """Validation takes so many crops at most, spread evenly over the chips."""
@@ -87,16 +88,59 @@ def validate(
     device: torch.device,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """Return the mean of the method's errors over the crops; None if `stop` came true.
+    """Return the mean of the method's errors over the crops, and distances from real images.
+
+    Returns:
+        The errors by the method's own names; `swd_<direction>` and `kernel_<direction>`, distances
+        of translated crops from the real ones of their target domain, where there is something to
+        compare. None if `stop` came true.
 
     Raises:
         ChipsError: a chip cannot be read.
     """
     sums: dict[str, Tensor] = {}
+    seen = _Seen(method)
     chosen = crops.spread(MOST_PAIRS)
     for index in chosen:
         if stop():
             return None
-        for name, error in method.validate(crops.load(index).to(device)).items():
+        batch = crops.load(index).to(device)
+        for name, error in method.validate(batch).items():
             sums[name] = error.double() + sums.get(name, 0.0)
-    return {name: float(total) / len(chosen) for name, total in sums.items()}
+        seen.add(batch, index)
+    return {name: float(total) / len(chosen) for name, total in sums.items()} | seen.distances()
+
+
+class _Seen:
+    """Patches of real and translated crops."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._directions = [
+            direction
+            for direction, network in method.generators().items()
+            if direction in ("a2b", "b2a") and isinstance(network, nn.Module)
+        ]
+        self._patches: dict[str, list[Tensor]] = {}
+
+    def add(self, batch: Batch, seed: int) -> None:
+        sides = {"a": (batch.a, batch.valid_a), "b": (batch.b, batch.valid_b)}
+        for domain, (images, valid) in sides.items():
+            self._keep(domain, images, valid, seed)
+        for direction in self._directions:
+            images, valid = sides[direction[0]]
+            fake = self._method.translate(images, valid, direction)
+            self._keep(direction, fake, valid, seed)
+
+    def _keep(self, name: str, images: Tensor, valid: Tensor | None, seed: int) -> None:
+        self._patches.setdefault(name, []).append(patches(images, valid, seed))
+
+    def distances(self) -> dict[str, float]:
+        sets = {name: torch.cat(found) for name, found in self._patches.items()}
+        told: dict[str, float] = {}
+        for direction in self._directions:
+            fake, real = sets[direction], sets[direction[-1]]
+            if min(len(fake), len(real)) >= 2:
+                told[f"swd_{direction}"] = sliced_wasserstein(fake, real)
+                told[f"kernel_{direction}"] = kernel_distance(fake, real)
+        return told

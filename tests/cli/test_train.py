@@ -104,7 +104,9 @@ def test_every_option_is_on_the_command_line() -> None:
     from geocyclegan.cli.train import command
 
     names = {parameter.name for parameter in command.params}
-    assert names == set(TrainConfig().__dict__) | {"config_file", "resume", "overwrite"}
+    assert names == set(TrainConfig().__dict__) | {
+        *("config_file", "resume", "overwrite", "finds_lr")
+    }
     default: Any = TrainConfig()
     for parameter in command.params:
         if hasattr(default, str(parameter.name)):

@@ -148,9 +148,8 @@ def test_wgan_gp_adds_the_penalty_to_the_sum() -> None:
     judge = frozen.discriminator_a
     torch.manual_seed(5)
     penalty = gradient_penalty(judge, judge.logit_weights, real, fake)
-    expected = frozen._judge(judge, *fake, is_real=False) + frozen._judge(
-        judge, *real, is_real=True
-    )
+    expected = frozen._judge(judge, judge(*fake), fake, is_real=False)
+    expected = expected + frozen._judge(judge, judge(*real), real, is_real=True)
     torch.testing.assert_close(losses["d_a"], (expected + 10.0 * penalty).detach())
 
 

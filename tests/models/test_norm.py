@@ -7,7 +7,7 @@ from torch import Tensor
 
 from geocyclegan.errors import OptionError
 from geocyclegan.models.moments import Moments
-from geocyclegan.models.norm import Pool, SceneNorm2d, norm_layer
+from geocyclegan.models.norm import Pool, SceneNorm2d, is_per_sample, norm_layer
 
 
 @pytest.fixture
@@ -143,6 +143,34 @@ def test_frozen_statistics_can_be_taken_back() -> None:
     other.freeze(norm.frozen())
     x = torch.rand(2, 3, 8, 8)
     torch.testing.assert_close(other(x), norm(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("pool", ["crop", "scene"])
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_half_precision_is_rounded_once(
+    dtype: torch.dtype, pool: Pool, samples: int, layout: torch.memory_format
+) -> None:
+    """Statistics of half precision would show as errors of more than the rounding of the result."""
+    torch.manual_seed(0)
+    x = (torch.randn(samples, 4, 16, 16) * 3 + 50).to(dtype).contiguous(memory_format=layout)
+    x[:, 0] = 7.0
+    norm = SceneNorm2d(4, pool=pool)
+    out, exact = norm(x), norm(x.double())
+    assert out.dtype == dtype
+    assert out.is_contiguous(memory_format=layout)
+    # Half a unit in the last place of the largest value, and the flat channel stays flat.
+    unit = torch.finfo(dtype).eps * float(exact.abs().max())
+    assert (out.double() - exact).abs().max() <= 0.5 * unit + 1e-4
+    assert torch.isfinite(out).all()
+
+
+def test_networks_whose_images_do_not_depend_on_the_batch() -> None:
+    build = torch.nn.Sequential
+    assert is_per_sample(build(torch.nn.Conv2d(1, 1, 1), SceneNorm2d(1)))
+    assert not is_per_sample(build(SceneNorm2d(1, pool="scene")))
+    assert not is_per_sample(build(torch.nn.BatchNorm2d(1)))
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -130,8 +130,9 @@ def assert_same_run() -> Callable[[Path, Path], None]:
             # and NumPy, which training leaves alone.
             for key in ("out", "name", "device"):
                 state["config"].pop(key)
-            state["random"].pop("python")
-            state["random"].pop("numpy")
+            for each in (state, *state["others"]):
+                each["random"].pop("python")
+                each["random"].pop("numpy")
         assert_equal(one, two)
         names = ["log.csv", "validation.csv", "model/model.safetensors"]
         names += [f"panels/{path.name}" for path in sorted((run / "panels").iterdir())]

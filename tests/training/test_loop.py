@@ -52,6 +52,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def test_the_run_folder(finished: Path, chips_folder: Path) -> None:
     assert sorted(path.name for path in finished.iterdir()) == [
+        "best",
         "checkpoints",
         "config.yaml",
         "log.csv",

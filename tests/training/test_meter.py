@@ -29,9 +29,19 @@ def test_the_first_bad_step_is_remembered() -> None:
     meter.add(7, _losses(g=float("inf"), d=2.0))
     meter.add(8, _losses(g=float("nan"), d=float("nan")))
     meter.add(9, _losses(g=1.0, d=2.0))
-    assert meter.bad() == (7, {"g": float("inf")})
+    assert meter.bad() == (7, 0, {"g": float("inf")})
     meter.take()
-    assert meter.bad() == (7, {"g": float("inf")})
+    assert meter.bad() == (7, 0, {"g": float("inf")})
+
+
+def test_passes_of_a_step_count_alike_and_the_bad_one_is_named() -> None:
+    meter = LossMeter()
+    meter.add(1, _losses(g=1.0), _losses(g=3.0))
+    assert meter.take() == {"g": 2.0}
+    meter.add(2, _losses(g=1.0), _losses(g=float("nan")), _losses(g=float("inf")))
+    bad = meter.bad()
+    assert bad is not None
+    assert bad[:2] == (2, 1)
 
 
 def test_a_half_full_line_survives() -> None:

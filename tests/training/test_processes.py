@@ -49,7 +49,9 @@ def _options(config: TrainConfig) -> list[object]:
     """The command line that gives this configuration."""
     words: list[object] = ["-q", "train", config.chips]
     for name, value in config.to_dict().items():
-        if name not in ("chips", "flip") and value is not None:
+        if isinstance(value, bool):
+            words += [f"--{name}"] if value and name != "flip" else []
+        elif name != "chips" and value is not None:
             words += [f"--{name}", value]
     return words
 

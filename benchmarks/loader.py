@@ -1,0 +1,137 @@
+"""Samples per second that reading gives, against what a step eats.
+
+    python -m benchmarks.loader                     # 2, 3 and 13 bands, with and without memory
+    python -m benchmarks.loader --bands 4 --step 0.05
+
+Chips of random pixels are written first, as compressed GeoTIFFs, as `.npy`, and as the windows of a
+scene that a virtual set has. `decoded` reads each chip from its file; `kept` finds it in memory.
+With `--step`, seconds that a step takes for a sample of each domain, the last column says whether
+reading keeps up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from affine import Affine
+
+from geocyclegan.chips.options import ChipOptions
+from geocyclegan.chips.reader import ChipSet
+from geocyclegan.chips.tiler import chip_scenes
+from geocyclegan.training.data import Batches, Budget, LevelReader, prefetched
+from geocyclegan.training.sampler import Sampler
+
+KINDS = ("tif", "npy", "virtual")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bands", type=int, nargs="+", default=[2, 3, 13])
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--count", type=int, default=64, help="chips of each domain")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--samples", type=int, default=256, help="read for each line")
+    parser.add_argument("--step", type=float, help="seconds of a step for each sample")
+    args = parser.parse_args(words)
+    print("chips    bands workers | decoded/s     kept/s" + ("   keeps up" if args.step else ""))
+    for kind, bands in itertools.product(args.kinds, args.bands):
+        with tempfile.TemporaryDirectory() as folder:
+            chips = make_chips(Path(folder), kind, bands, args.size, args.count)
+            for workers in args.workers:
+                decoded = rate(chips, args, workers, kept=False)
+                kept = rate(chips, args, workers, kept=True)
+                said = ""
+                if args.step:
+                    enough = [
+                        name
+                        for name, r in (("decoded", decoded), ("kept", kept))
+                        if r * args.step >= 1
+                    ]
+                    said = f"   {', '.join(enough) or 'no'}"
+                print(f"{kind:8s} {bands:5d} {workers:7d} | {decoded:9.1f}  {kept:9.1f}{said}")
+
+
+def rate(
+    chips: tuple[ChipSet, ChipSet], args: argparse.Namespace, workers: int, *, kept: bool
+) -> float:
+    """Samples of both domains per second."""
+    budget = Budget() if kept else Budget(0)
+    readers = LevelReader(chips[0], budget), LevelReader(chips[1], budget)
+    if kept:
+        for reader in readers:
+            for index in range(len(reader)):
+                reader.read(index)
+    sampler = Sampler(len(chips[0]), len(chips[1]), args.batch, seed=0)
+    batches = Batches(*readers, sampler, crop=args.size, flip=True)
+    steps = max(args.samples // args.batch, 2)
+    ahead = prefetched(batches.load, range(steps), threads=workers)
+    started = time.perf_counter()
+    for _ in ahead:
+        pass
+    return float(steps * args.batch / (time.perf_counter() - started))
+
+
+def make_chips(
+    folder: Path, kind: str, bands: int, size: int, count: int
+) -> tuple[ChipSet, ChipSet]:
+    """Write chips of both domains, of smooth random pixels, which compress as images do."""
+    random = np.random.default_rng(0)
+    for domain in "ab":
+        if kind == "npy":
+            target = folder / f"train_{domain}"
+            target.mkdir()
+            for i in range(count):
+                np.save(target / f"{i:04d}.npy", _pixels(random, bands, size, size))
+            continue
+        side = int(np.ceil(count**0.5))
+        scene = folder / f"{domain}.tif"
+        with rasterio.open(
+            scene,
+            "w",
+            driver="GTiff",
+            count=bands,
+            height=side * size,
+            width=side * size,
+            dtype="uint16",
+            crs="EPSG:32630",
+            transform=Affine(10.0, 0.0, 5e5, 0.0, -10.0, 4.2e6),
+            tiled=True,
+            compress="deflate",
+            predictor=2,
+        ) as dataset:
+            dataset.write(_pixels(random, bands, side * size, side * size))
+        options = ChipOptions(
+            domain="a" if domain == "a" else "b",
+            out=folder / "chips",
+            size=size,
+            val=0.0,
+            virtual=kind == "virtual",
+            workers=1,
+        )
+        chip_scenes([str(scene)], options)
+    root = folder if kind == "npy" else folder / "chips"
+    return ChipSet.open(root, "a"), ChipSet.open(root, "b")
+
+
+def _pixels(
+    random: np.random.Generator, bands: int, height: int, width: int
+) -> npt.NDArray[np.uint16]:
+    rough = random.uniform(500, 4000, (bands, height // 8, width // 8)).astype(np.uint16)
+    pixels = rough.repeat(8, axis=1).repeat(8, axis=2)
+    noise = random.integers(0, 50, pixels.shape, dtype=np.uint16)
+    return np.add(pixels, noise, dtype=np.uint16)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""From a configuration to an engine: devices, precision, processes, and where chips are kept."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from lightning.fabric import Fabric
+
+from geocyclegan.files import make_folder
+from geocyclegan.progress import set_progress
+from geocyclegan.training.config import TrainConfig
+from geocyclegan.training.data import Budget
+from geocyclegan.training.mapped import cache_folder
+from geocyclegan.training.placing import repeatable
+from geocyclegan.training.precision import choose_precision, set_float32
+from geocyclegan.training.ranks import Layout, Ranks, launch, layout
+
+
+def config_on(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """Fill in what depends on the machine: processes and precision.
+
+    Raises:
+        OptionError: the machine cannot do what was asked for.
+    """
+    planned = layout(config.devices, config.nodes, device)
+    repeatable(config.deterministic, device)
+    precision = choose_precision(config.precision, device)
+    return replace(config, devices=planned.devices, nodes=planned.nodes, precision=precision)
+
+
+def start(config: TrainConfig, device: torch.device) -> tuple[Fabric, Ranks]:
+    """Start the engine in as many processes as the resolved configuration says."""
+    precision = choose_precision(config.precision, device)
+    # It announces what we say ourselves.
+    for name in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    fabric = launch(Layout(config.devices or 1, config.nodes or 1), device, precision)
+    set_float32(precision)
+    ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.local_rank)
+    if not ranks.leads:
+        logging.getLogger("geocyclegan").setLevel(logging.ERROR)
+        set_progress("none")
+    return fabric, ranks
+
+
+@contextmanager
+def cached(cache: Path | None, run: Path, ranks: Ranks) -> Iterator[Budget]:
+    """Give what readers keep chips in: the memory of this process, or files in a folder.
+
+    Args:
+        cache: the folder; None: memory.
+        run: whose chips they are.
+        ranks: who trains together; the first process of each machine clears up, before and after.
+    """
+    if cache is None:
+        yield Budget()
+        return
+    folder = cache_folder(cache, run)
+    clears = ranks.local_rank == 0
+    if clears:
+        # What a killed run left may be of other chips.
+        shutil.rmtree(folder, ignore_errors=True)
+    ranks.together(lambda: make_folder(folder))
+    try:
+        yield Budget(folder=folder)
+    finally:
+        if clears:
+            # Processes that have them open go on reading.
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def end(ranks: Ranks) -> None:
+    """Part from the other processes."""
+    torch.use_deterministic_algorithms(False)
+    if ranks.size > 1 and dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,246 @@
+"""Two processes on the CPU against one: the same losses, one run folder, one end for both."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from geocyclegan.cli.main import main
+from geocyclegan.errors import OptionError
+from geocyclegan.training.config import TrainConfig
+from geocyclegan.training.loop import train
+from geocyclegan.training.ranks import layout
+from geocyclegan.training.sampler import PassSampler, Sampler, SceneSampler
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs gloo and fork")
+
+MakeConfig = Callable[..., TrainConfig]
+SameRun = Callable[[Path, Path], None]
+
+
+def _options(config: TrainConfig) -> list[str]:
+    words = ["-q", "train", str(config.chips)]
+    for name, value in config.to_dict().items():
+        if name in ("chips", "flip") or value is None:
+            continue
+        if isinstance(value, bool):
+            words += [f"--{name}"] if value else []
+        else:
+            words += [f"--{name}", str(value)]
+    return words if config.flip else [*words, "--no-flip"]
+
+
+def _process(
+    environment: dict[str, str], words: list[str], error: Path, poison: tuple[int, int] | None
+) -> None:
+    os.environ |= environment
+    sys.argv = ["geocyclegan", *words]
+    # What the command prints is looked at, so it must reach the file before the process ends.
+    with open(error, "w") as file:
+        os.dup2(file.fileno(), 2)
+        if poison is not None and int(environment["RANK"]) == poison[0]:
+            _poison(poison[1])
+        try:
+            main()
+        finally:
+            sys.stderr.flush()
+
+
+def _poison(at: int) -> None:
+    """Make a loss of one process not a number in one step."""
+    from geocyclegan.methods.cyclegan import CycleGAN
+
+    step, calls = CycleGAN.step, [0]
+
+    def poisoned(self: CycleGAN, *args: object) -> dict[str, torch.Tensor]:
+        losses = step(self, *args)  # type: ignore[arg-type]
+        calls[0] += 1
+        if calls[0] == at:
+            losses["cycle_a"] = torch.tensor(float("nan"))
+        return losses
+
+    CycleGAN.step = poisoned  # type: ignore[method-assign,assignment]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[BaseProcess]]:
+    """Start processes as torchrun does, and give them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["geocyclegan.training.loop", "geocyclegan.cli.train", "torch.utils.tensorboard"]
+    )
+
+    def begin(
+        words: list[str], count: int = 2, poison: tuple[int, int] | None = None
+    ) -> list[BaseProcess]:
+        folder = tmp_path_factory.mktemp("said")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        common = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "WORLD_SIZE": str(count),
+            "LOCAL_WORLD_SIZE": str(count),
+            "GROUP_RANK": "0",
+            "TORCHELASTIC_RUN_ID": "test",
+            "OMP_NUM_THREADS": "1",
+        }
+        started: list[BaseProcess] = []
+        for rank in range(count):
+            own = common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            error = folder / f"{rank}.txt"
+            process = context.Process(target=_process, args=(own, words, error, poison))
+            process.start()
+            process.said = error  # type: ignore[attr-defined]
+            started.append(process)
+        return started
+
+    return begin
+
+
+def _ended(processes: list[BaseProcess]) -> tuple[list[int | None], list[str]]:
+    for process in processes:
+        process.join(120)
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+    return codes, [process.said.read_text() for process in processes]  # type: ignore[attr-defined]
+
+
+def _losses(run: Path) -> np.ndarray:
+    with open(run / "log.csv", newline="") as file:
+        return np.array([[float(x) for x in row.values()] for row in csv.DictReader(file)])
+
+
+@pytest.fixture
+def whole_chips(chips_folder: Path, tmp_path: Path) -> Path:
+    """Chips without nodata: a crop counts in its process by its own valid pixels."""
+    import shutil
+
+    folder = shutil.copytree(chips_folder, tmp_path / "whole")
+    for path in folder.glob("train_*/?1.tif"):
+        path.unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes", [{"batch": 2}, {"norm": "scene", "scene_crops": 4}, {"batch": 1, "accumulate": 2}]
+)
+def test_two_processes_give_the_losses_of_one(
+    tiny: MakeConfig,
+    start: Callable[..., list[BaseProcess]],
+    whole_chips: Path,
+    changes: dict[str, object],
+) -> None:
+    common: dict[str, object] = {"chips": whole_chips, "steps": 4, "log_every": 1, "pool": 0}
+    common |= {"precision": "32", "save_every": 4, "panel_every": 0, "val_every": 0}
+    both = tiny(**common, **changes, name="both")
+    codes, said = _ended(start(_options(both)))
+    assert codes == [0, 0], said
+    joint = dict(changes)
+    if "batch" in changes:
+        joint["batch"] = 2 * int(str(changes["batch"]))
+    one = train(tiny(**common, **joint, name="one"))
+    np.testing.assert_allclose(_losses(both.out / "both"), _losses(one.run), rtol=1e-5, atol=1e-5)
+
+
+def test_a_resume_on_as_many_processes_is_exact_and_on_another_number_is_refused(
+    tiny: MakeConfig,
+    start: Callable[..., list[BaseProcess]],
+    assert_same_run: SameRun,
+) -> None:
+    common = {"steps": 4, "save_every": 2, "panel_every": 4, "val_every": 2, "ema": 0.9}
+    whole, halves = tiny(**common, name="whole"), tiny(**common, name="halves")
+    codes, said = _ended(start(_options(whole)))
+    assert codes == [0, 0], said
+    # The decay is planned for the total, so the first half is told it, and then cut short.
+    codes, said = _ended(start(_options(halves)))
+    run = halves.out / "halves"
+    for path in run.glob("checkpoints/step_0000004*"):
+        path.unlink()
+    with pytest.raises(OptionError, match="has states of 2 processes, this would be 1"):
+        train(TrainConfig.load(run / "config.yaml").updated({"devices": 1}), resume=True)
+    words = ["-q", "train", "--out", str(halves.out), "--name", "halves", "--resume"]
+    codes, said = _ended(start(words))
+    assert codes == [0, 0], said
+    assert_same_run(run, whole.out / "whole")
+
+
+def test_a_loss_that_is_not_finite_in_one_process_ends_all(
+    tiny: MakeConfig, start: Callable[..., list[BaseProcess]]
+) -> None:
+    config = tiny(steps=6, save_every=2, accumulate=2, panel_every=0, val_every=0)
+    codes, said = _ended(start(_options(config), poison=(1, 6)))
+    assert codes == [1, 0], said
+    assert "step 3 of process 1, pass 2 of 2: cycle_a is nan, on " in said[0]
+    assert "step_0000002.pt is the last good checkpoint" in said[0]
+    assert said[0].count("Error") == 1
+    assert not said[1]
+
+
+def test_a_signal_to_one_process_ends_all_after_the_same_step(
+    tiny: MakeConfig, start: Callable[..., list[BaseProcess]]
+) -> None:
+    import signal
+    import time
+
+    config = tiny(steps=5000, log_every=1, save_every=5000, panel_every=0, val_every=0)
+    processes = start(_options(config))
+    log, deadline = config.out / "run" / "log.csv", time.monotonic() + 60
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes[1].pid is not None
+    os.kill(processes[1].pid, signal.SIGTERM)
+    codes, said = _ended(processes)
+    assert codes == [143, 0], said
+    assert "stopped by SIGTERM at step" in said[0]
+    assert len(list((config.out / "run" / "checkpoints").glob("*.pt"))) == 1
+
+
+def test_an_option_that_cannot_be_ends_all_with_one_line(
+    tiny: MakeConfig, start: Callable[..., list[BaseProcess]]
+) -> None:
+    config = tiny(norm="scene", scene_crops=3)
+    codes, said = _ended(start(_options(config)))
+    assert codes == [2, 2]
+    assert "--scene-crops 3: the crops of a scene are spread over 2 processes" in said[0]
+    assert not config.out.exists()
+
+
+def test_what_torchrun_started_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert layout(None, None, cpu).devices == 1
+    assert layout(3, 2, cpu).nodes == 2
+    for name, value in (("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    found = layout(None, None, cpu)
+    assert (found.devices, found.nodes) == (4, 2)
+    with pytest.raises(OptionError, match="--devices 2: torchrun started 4"):
+        layout(2, None, cpu)
+
+
+def test_parts_are_disjoint_and_make_up_the_pass() -> None:
+    inner = Sampler(10, 7, batch=6, seed=1)
+    whole = PassSampler(inner, 2)
+    parts = [whole.part(rank, 3) for rank in range(3)]
+    for number in range(5):
+        seen = [sample for part in parts for sample in part.samples(number)]
+        assert seen == list(inner.samples(number))
+        assert all(len(part.samples(number)) == 2 for part in parts)
+    assert (whole.steps(6), whole.epoch_of(5)) == (5, 6)
+    scenes = SceneSampler(((0, 1, 2), (3, 4)), ((0, 1),), crops=4, seed=1)
+    drawn = [PassSampler(scenes).part(r, 2).draw(8 + r)[0] for r in range(2)]
+    assert len({index < 3 for index in drawn}) == 1
