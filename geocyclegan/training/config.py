@@ -346,7 +346,9 @@ class TrainConfig:
         """Write a YAML file that `read_options` reads back."""
         import yaml
 
-        write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
+        # A line for each option, however long its paths are.
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=2**31)
+        write_text(path, text)
 
     @classmethod
     def load(cls, path: Path) -> Self:
