@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from hypothesis import settings
 # Machines that run tests are shared; a deadline would measure them, not the code.
 settings.register_profile("geocyclegan", deadline=None, max_examples=60)
 settings.load_profile("geocyclegan")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests run side by side: threads of each would only wait for each other's cores. Child
+    # processes see it, too.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MakeRaster = Callable[..., Path]
 

@@ -216,9 +216,10 @@ def _available() -> int | None:
         for line in Path("/proc/meminfo").read_text("ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    with suppress(OSError, ValueError, AttributeError):
+    if hasattr(os, "sysconf"):
         # No such file outside Linux: half of what there is.
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        with suppress(OSError, ValueError):
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     return 4 << 30  # a system that says nothing
 
 

@@ -85,7 +85,9 @@ def test_every_option_is_one_of_the_toolkit_with_its_default(verb: str, option: 
     if isinstance(parameter.type, click.Choice):
         assert set(option.choices) == set(parameter.type.choices)
     default = parameter.to_info_dict()["default"]
-    if option.kind in ("integer", "number") and default is not None:
+    if default == "auto" and option.kind == "integer":
+        assert option.default is None
+    elif option.kind in ("integer", "number") and default is not None:
         assert float(option.default) == float(default)
     elif option.kind != "rasters":
         assert option.default == default

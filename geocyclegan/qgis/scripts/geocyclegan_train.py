@@ -714,8 +714,19 @@ def raster_source(layer: Any) -> str:
 
 # -------------------- choices.py
 
-METHODS = ("cyclegan",)
-GENERATORS = ("resnet9", "resnet6", "unet256", "unet128")
+METHODS = ("cyclegan", "pix2pix", "cut", "fastcut", "munit", "dcgan", "semantic")
+GENERATORS = (
+    "resnet9",
+    "resnet6",
+    "unet256",
+    "unet128",
+    "densenet",
+    "smp-unet",
+    "smp-unetplusplus",
+    "smp-fpn",
+    "smp-segformer",
+    "munit",
+)
 
 
 # -------------------- table_train.py
@@ -763,8 +774,8 @@ TRAIN = (
         "--generator",
         "Generators",
         "choice",
-        "The networks that translate; resnet6 is smaller than resnet9.",
-        default="resnet9",
+        "The networks that translate; resnet6 is smaller than resnet9. Left empty: the method's"
+        " own, resnet9 for cyclegan.",
         choices=GENERATORS,
         advanced=False,
     ),
@@ -796,15 +807,28 @@ TRAIN = (
         "Side of the random crops in pixels. Left empty: 256, or what the chips allow.",
         least=1,
     ),
-    Option("BATCH", "--batch", "Batch", "integer", "Images of each domain per step.", 1, least=1),
-    Option("LR", "--lr", "Learning rate", "number", "Of the first half.", 0.0002, least=0),
+    Option(
+        "BATCH",
+        "--batch",
+        "Batch",
+        "integer",
+        "Images of each domain per step. Left empty: the method's own, 1 for cyclegan.",
+        least=1,
+    ),
+    Option(
+        "LR",
+        "--lr",
+        "Learning rate",
+        "number",
+        "Of the first half. Left empty: the method's own, 0.0002 for cyclegan.",
+        least=0,
+    ),
     Option(
         "LAMBDA_A",
         "--lambda-a",
         "Weight of the cycle A to B to A",
         "number",
-        "How much a scene of A must survive the way there and back.",
-        default=10.0,
+        "How much a scene of A must survive the way there and back. Left empty: 10.",
         least=0,
     ),
     Option(
@@ -812,8 +836,7 @@ TRAIN = (
         "--lambda-b",
         "Weight of the cycle B to A to B",
         "number",
-        "How much a scene of B must survive the way there and back.",
-        default=10.0,
+        "How much a scene of B must survive the way there and back. Left empty: 10.",
         least=0,
     ),
     Option(
@@ -821,8 +844,8 @@ TRAIN = (
         "--identity",
         "Weight of the identity loss",
         "number",
-        "Relative to the cycle's, over the bands that both domains name alike; 0: off.",
-        default=0.5,
+        "Relative to the cycle's, over the bands that both domains name alike; 0: off. Left empty:"
+        " 0.5.",
         least=0,
     ),
     Option(

@@ -30,8 +30,8 @@ TRANSLATE = (
         "--direction",
         "Direction",
         "choice",
-        "a2b: from the kind of scenes of domain A to that of domain B; b2a: back.",
-        default="a2b",
+        "a2b: from the kind of scenes of domain A to that of domain B; b2a: back. Left empty: a2b,"
+        " or the one way that the model knows.",
         choices=("a2b", "b2a"),
         advanced=False,
     ),
