@@ -21,6 +21,10 @@ from geocyclegan.errors import NotFoundError, SceneError
 
 # Rasters without georeferencing are ordinary here; other packages keep their warnings.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"geocyclegan\.")
+# That of writing names rasterio as the culprit.
+warnings.filterwarnings(
+    "ignore", "The given matrix is equal to Affine.identity", NotGeoreferencedWarning
+)
 
 # What GDAL can raise while it opens, reads or describes a file.
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +157,19 @@ def test_windows_read_from_the_cog_agree(tmp_path: Path) -> None:
     with rasterio.open(tmp_path / "p.tif") as done:
         part = done.read(window=RasterioWindow(500, 400, 100, 100))
     np.testing.assert_array_equal(part, pixels[:, 400:500, 500:600])
+
+
+def test_writing_without_a_place_on_earth_is_silent(tmp_path: Path) -> None:
+    # A process of its own: pytest has filters of its own.
+    code = (
+        "import geocyclegan.raster.product, rasterio, sys\n"
+        "shape = dict(width=2, height=2, count=1, dtype='uint8')\n"
+        "rasterio.open(sys.argv[1], 'w', driver='GTiff', **shape).close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "plain.tif")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
