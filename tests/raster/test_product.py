@@ -163,8 +163,9 @@ def test_writing_without_a_place_on_earth_is_silent(tmp_path: Path) -> None:
     # A process of its own: pytest has filters of its own.
     code = (
         "import geocyclegan.raster.product, rasterio, sys\n"
-        "shape = dict(width=2, height=2, count=1, dtype='uint8')\n"
-        "rasterio.open(sys.argv[1], 'w', driver='GTiff', **shape).close()\n"
+        "grid = dict(width=2, height=2, transform=rasterio.Affine.identity())\n"
+        "kind = dict(driver='GTiff', count=1, dtype='uint8')\n"
+        "rasterio.open(sys.argv[1], 'w', **grid, **kind).close()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "plain.tif")],
