@@ -336,8 +336,14 @@ def command(
         return
     from geocyclegan.training.loop import train
 
-    result = train(config, resume=resume, overwrite=overwrite)
     settings = ctx.obj if isinstance(ctx.obj, Settings) else Settings()
+
+    def say(line: str) -> None:
+        # With -v the log has said it.
+        if settings.verbosity == 0:
+            click.echo(line, err=True)
+
+    result = train(config, resume=resume, overwrite=overwrite, say=say)
     if result.leads and not settings.quiet:
         click.echo(f"Trained {result.steps} steps: {result.run}")
         if METHODS[config.method].directions:
