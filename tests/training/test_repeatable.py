@@ -6,7 +6,7 @@ Seen on the CPU: which operations a step takes is the same there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
@@ -37,13 +37,17 @@ UNREPEATABLE = {
 list, too, PyTorch itself replaces on CUDA."""
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes what CUDA could not repeat."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: set[str] = set()
         self.count = 0
+
+    def __enter__(self) -> Self:
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
@@ -60,7 +64,7 @@ def test_what_it_looks_for_is_found() -> None:
     x = torch.rand(1, 2, 5, 5, requires_grad=True)
     labels = torch.zeros(1, 5, 5, dtype=torch.long)
     with Operations() as seen:
-        torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect").sum().backward()
+        torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect").sum().backward()  # type: ignore[no-untyped-call]
         torch.nn.functional.cross_entropy(x, labels)
     assert seen.found == {"reflection_pad2d_backward", "nll_loss2d_forward"}
 
@@ -126,8 +130,8 @@ def _backward(network: torch.nn.Module, x: Tensor) -> Operations:
     repeatable_padding([network])
     with Operations() as seen:
         out = network(x)
-        parts = out if isinstance(out, (list, tuple)) else [out]
-        sum(part.float().sum() for part in parts).backward()  # type: ignore[union-attr]
+        parts: list[Tensor] = list(out) if isinstance(out, (list, tuple)) else [out]
+        torch.autograd.backward([part.float().sum() for part in parts])
     assert any(weight.grad is not None for weight in network.parameters())
     return seen
 
