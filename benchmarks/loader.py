@@ -6,26 +6,34 @@
 Chips of random pixels are written first, as compressed GeoTIFFs, as `.npy`, and as the windows of a
 scene that a virtual set has. `decoded` reads each chip from its file; `kept` finds it in memory.
 With `--step`, seconds that a step takes for a sample of each domain, the last column says whether
-reading keeps up.
+reading keeps up. `--processes` compares threads with worker processes instead, chips decoded each
+time: wall and CPU seconds for each sample, without what the processes take to start.
+
+    python -m benchmarks.loader --processes --bands 13 --kinds tif
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
+import torch
+import torch.multiprocessing
 from affine import Affine
 
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.chips.tiler import chip_scenes
+from geocyclegan.methods import Batch
 from geocyclegan.training.data import Batches, Budget, LevelReader, prefetched
 from geocyclegan.training.sampler import Sampler
 
@@ -43,7 +51,12 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--samples", type=int, default=256, help="read for each line")
     parser.add_argument("--step", type=float, help="seconds of a step for each sample")
+    parser.add_argument("--no-flip", action="store_true", help="no mirrors and quarter turns")
+    parser.add_argument("--processes", action="store_true", help="against threads")
     args = parser.parse_args(words)
+    if args.processes:
+        compare(args)
+        return
     print("chips    bands workers | decoded/s     kept/s" + ("   keeps up" if args.step else ""))
     for kind, bands in itertools.product(args.kinds, args.bands):
         with tempfile.TemporaryDirectory() as folder:
@@ -73,13 +86,72 @@ def rate(
             for index in range(len(reader)):
                 reader.read(index)
     sampler = Sampler(len(chips[0]), len(chips[1]), args.batch, seed=0)
-    batches = Batches(*readers, sampler, crop=args.size, flip=True)
+    batches = Batches(*readers, sampler, crop=args.size, flip=not args.no_flip)
     steps = max(args.samples // args.batch, 2)
     ahead = prefetched(batches.load, range(steps), threads=workers)
     started = time.perf_counter()
     for _ in ahead:
         pass
     return float(steps * args.batch / (time.perf_counter() - started))
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Print what a decoded sample costs in threads and in processes."""
+    print("chips    bands workers kind      | wall ms  CPU ms")
+    for kind, bands in itertools.product(args.kinds, args.bands):
+        with tempfile.TemporaryDirectory() as folder:
+            make_chips(Path(folder), kind, bands, args.size, args.count)
+            root = Path(folder) if kind == "npy" else Path(folder) / "chips"
+            for workers in args.workers:
+                for name, pool in (("threads", _threads), ("processes", _processes)):
+                    with pool(workers, (root, args.size, args.batch)) as executor:
+                        wall, cpu = _cost(executor, max(args.samples // args.batch, 2), workers)
+                    print(
+                        f"{kind:8s} {bands:5d} {workers:7d} {name:9s} |"
+                        f" {wall / args.batch * 1e3:7.2f} {cpu / args.batch * 1e3:7.2f}",
+                        flush=True,
+                    )
+
+
+_loader: Batches
+
+
+def _open(root: Path, size: int, batch: int) -> None:
+    global _loader
+    torch.set_num_threads(1)
+    a, b = ChipSet.open(root, "a"), ChipSet.open(root, "b")
+    readers = LevelReader(a, Budget(0)), LevelReader(b, Budget(0))
+    sampler = Sampler(len(a), len(b), batch, seed=0)
+    _loader = Batches(*readers, sampler, crop=size, flip=True)
+
+
+def _load(step: int) -> tuple[Batch, int, float, float]:
+    before = time.process_time()
+    return _loader.load(step), os.getpid(), before, time.process_time()
+
+
+def _threads(workers: int, how: tuple[Path, int, int]) -> Executor:
+    _open(*how)
+    return ThreadPoolExecutor(workers)
+
+
+def _processes(workers: int, how: tuple[Path, int, int]) -> Executor:
+    # Batches come back in shared memory, as from a DataLoader of PyTorch.
+    spawn = torch.multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, spawn, initializer=_open, initargs=how)
+
+
+def _cost(executor: Executor, steps: int, workers: int) -> tuple[float, float]:
+    """Wall and CPU seconds of a step."""
+    list(executor.map(_load, range(workers * 4)))
+    wall, own = time.perf_counter(), time.process_time()
+    spans: dict[int, tuple[float, float]] = {}
+    for _, pid, before, after in executor.map(_load, range(steps)):
+        first, last = spans.get(pid, (before, after))
+        spans[pid] = min(first, before), max(last, after)
+    wall, own = time.perf_counter() - wall, time.process_time() - own
+    others = sum(last - first for pid, (first, last) in spans.items() if pid != os.getpid())
+    return wall / steps, (own + others) / steps
 
 
 def make_chips(

@@ -257,6 +257,13 @@ def _by_method(values: dict[str, str]) -> str:
     "Course of the learning rate.",
     click.Choice(["linear", "cosine", "one-cycle", "plateau", "constant"]),
 )
+@_option(
+    "--features",
+    "ONNX network, images in physical units to (N, D) features, that validation compares"
+    " translations and real images by.",
+    click.Path(path_type=Path),
+    "patches of the images alone",
+)
 @_option("--patience", "End after so many validations without a better score.", int, "never")
 @_option("--save-every", "Steps between checkpoints, each with the model bundle.")
 @_option("--panel-every", "Steps between panels of translated images; 0: none.")
@@ -329,8 +336,14 @@ def command(
         return
     from geocyclegan.training.loop import train
 
-    result = train(config, resume=resume, overwrite=overwrite)
     settings = ctx.obj if isinstance(ctx.obj, Settings) else Settings()
+
+    def say(line: str) -> None:
+        # With -v the log has said it.
+        if settings.verbosity == 0:
+            click.echo(line, err=True)
+
+    result = train(config, resume=resume, overwrite=overwrite, say=say)
     if result.leads and not settings.quiet:
         click.echo(f"Trained {result.steps} steps: {result.run}")
         if METHODS[config.method].directions:

@@ -242,8 +242,9 @@ class Semantic(CycleGAN):
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean over pixels whose class is known; 0 where none is."""
     known = (labels != _UNKNOWN).sum().clamp_min(1)
-    total = F.cross_entropy(logits.float(), labels, ignore_index=_UNKNOWN, reduction="sum")
-    return total / known
+    # Summed apart: CUDA has no repeatable form of the loss that sums.
+    each = F.cross_entropy(logits.float(), labels, ignore_index=_UNKNOWN, reduction="none")
+    return each.sum() / known
 
 
 def _where(classes: Tensor, valid: Tensor | None) -> Tensor:

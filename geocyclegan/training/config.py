@@ -128,6 +128,8 @@ class TrainConfig:
             bundle holds the weights of the last step.
         schedule: course of the learning rate: "linear", "cosine", "one-cycle", "plateau" or
             "constant".
+        features: ONNX file of a network whose features validation compares images by; None: by
+            patches alone.
         patience: validations without a better score after which the run ends; None: never.
         save_every: steps between checkpoints.
         panel_every: steps between panels; 0: none.
@@ -212,6 +214,7 @@ class TrainConfig:
     deterministic: bool = False
     ema: float = 0.0
     schedule: str = "linear"
+    features: Path | None = None
     patience: int | None = None
     save_every: int = 500
     panel_every: int = 500
@@ -256,6 +259,8 @@ class TrainConfig:
             raise OptionError(f"--patience {self.patience}: it needs validations; give --val-every")
         if self.schedule == "plateau" and self.val_every == 0:
             raise OptionError("--schedule plateau: it needs validations; give --val-every")
+        if self.features is not None and self.val_every == 0:
+            raise OptionError(f"--features {self.features}: it needs validations; give --val-every")
         self._check_method()
         self._check_norm()
         self._check_pairs()

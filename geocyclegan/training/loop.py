@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from geocyclegan.bundle import load_bundle
 from geocyclegan.catalogue import method_info
@@ -32,6 +32,7 @@ from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Budget, Chips, prefetched
 from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted, known_pairs
+from geocyclegan.training.precision import PrecisionName, describe_choice
 from geocyclegan.training.ranks import Ranks
 from geocyclegan.training.report import Reporter, is_due
 from geocyclegan.training.resolve import (
@@ -71,7 +72,13 @@ class TrainResult:
     leads: bool = True
 
 
-def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> TrainResult:
     """Train a translation model on chips.
 
     SIGINT and SIGTERM end it after the current step, with a checkpoint. It seeds torch's global
@@ -82,6 +89,8 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         config: what to train.
         resume: go on with the run `config.name` up to `config.steps` in total.
         overwrite: replace a run of that name.
+        say: takes what a user should know of a choice that was made for them: that training is in
+            less than single precision. Called in one process only.
 
     Raises:
         OptionError: an option does not fit the chips, the networks or the run; nothing was written.
@@ -100,10 +109,13 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     device = choose_device(config.device)
     chips = Chips.open(config.chips, method_info(config.method).sides)
     chips = chips.with_hints(config.pairs, config.weak_pairs)
+    asked = config.precision
     config = resolve(config_on(config, device), chips, resume=resume)
     if stored is not None:
         require_same(config, stored)
     fabric, ranks = start(config, device)
+    if ranks.leads and asked == "auto" and config.precision != "32":
+        say(describe_choice(cast(PrecisionName, config.precision), device))
     try:
         with StopRequest() as stop, _claimed(config, ranks, resume, overwrite) as run:
             config = config.updated({"name": run.path.name})

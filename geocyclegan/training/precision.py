@@ -41,7 +41,7 @@ def choose_precision(asked: str, device: torch.device) -> PrecisionName:
     """
     if asked == "auto":
         chosen: PrecisionName = "bf16" if _fast_bf16(device) else "32"
-        log.info("precision: %s, chosen for %s", chosen, _device_name(device))
+        log.info("%s", describe_choice(chosen, device))
         return chosen
     if device.type == "cpu" and asked in ("tf32", "fp16"):
         raise OptionError(
@@ -58,6 +58,12 @@ def choose_precision(asked: str, device: torch.device) -> PrecisionName:
             " capability 8.0; give --precision 32 or fp16"
         )
     return cast(PrecisionName, asked)
+
+
+def describe_choice(chosen: PrecisionName, device: torch.device) -> str:
+    """Say what "auto" became."""
+    said = f"precision: {chosen}, chosen for {_device_name(device)}"
+    return said if chosen == "32" else f"{said}; --precision 32 computes in single precision"
 
 
 def fabric_precision(name: PrecisionName) -> _PRECISION_INPUT:

@@ -14,6 +14,7 @@ from geocyclegan.raster.picture import save_png
 from geocyclegan.training.agreement import agreement, signs_of_a_flip
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Chips
+from geocyclegan.training.features import Features
 from geocyclegan.training.logs import CsvLog, TensorBoardLog
 from geocyclegan.training.pairs import FixedPairs
 from geocyclegan.training.panels import draw_panel
@@ -58,6 +59,7 @@ class Reporter:
         self._config, self._run, self._state = config, run, state
         self._domains = chips.train_a.domain, chips.train_b.domain
         self._held_out, self._shown, self._pairs = held_out, shown, pairs
+        self._features = Features.of_run(config, chips)
         self._has_warned = False
         self._log = CsvLog(run.log, state.step)
         self._validation = CsvLog(run.validation, state.step)
@@ -115,7 +117,7 @@ class Reporter:
         method = self._state.method
         errors: dict[str, float] | None = {}
         if len(self._held_out):
-            errors = validate(method, self._held_out, device, stop)
+            errors = validate(method, self._held_out, device, stop, self._features)
         if errors is None or self._pairs is None:
             return errors
         found = agreement(method, self._pairs, self._domains, device, stop)

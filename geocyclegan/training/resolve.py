@@ -16,6 +16,7 @@ from geocyclegan.models.dcgan import LEAST_SIDE
 from geocyclegan.raster.domain import Domain, mapped_bands, shared_bands
 from geocyclegan.training.config import MAY_CHANGE, TrainConfig, option, resolved
 from geocyclegan.training.data import Chips
+from geocyclegan.training.features import Features
 from geocyclegan.training.feed import SCENE_CROPS, radiometric_of, sampler_of
 from geocyclegan.training.networks import (
     DISCRIMINATOR,
@@ -73,6 +74,7 @@ def resolve(config: TrainConfig, chips: Chips, *, resume: bool = False) -> Train
     domains = chips.train_a.domain, chips.train_b.domain
     check_radiometric(radiometric_of(config), domains)
     _check_scores(config, chips)
+    Features.of_run(config, chips)
     # Without memory: only to hear what the registries and the networks have to say.
     with torch.device("meta"):
         build(replace(config, encoder_weights=None) if resume else config, chips)

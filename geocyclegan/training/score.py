@@ -52,13 +52,15 @@ def score_of(errors: Mapping[str, float]) -> float | None:
     """Return the one number that validations are compared by; None where nothing tells one.
 
     One less the mean correlation with the truth where pairs show it; else the mean sliced
-    Wasserstein distance between translated and real images. Cycle errors say nothing about how real
+    Wasserstein distance between translated and real images: of the features that the user chose,
+    where there are any, and of patches where not. Cycle errors say nothing about how real
     a translation looks.
     """
     agreements = _means(errors, "r_")
     if agreements is not None:
         return 1.0 - agreements
-    return _means(errors, "swd_")
+    chosen = _means(errors, "features_swd_")
+    return _means(errors, "swd_") if chosen is None else chosen
 
 
 def _means(errors: Mapping[str, float], start: str) -> float | None:

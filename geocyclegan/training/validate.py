@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from geocyclegan.methods.base import Batch, Method
 from geocyclegan.training.augment import centred
 from geocyclegan.training.data import LevelReader, stack
 from geocyclegan.training.distances import kernel_distance, patches, sliced_wasserstein
+from geocyclegan.training.features import Features
 
 MOST_PAIRS = 64
 """Validation takes so many crops at most, spread evenly over the chips."""
@@ -87,19 +88,28 @@ def validate(
     crops: FixedBatches,
     device: torch.device,
     stop: Callable[[], bool] = lambda: False,
+    features: Features | None = None,
 ) -> dict[str, float] | None:
     """Return the mean of the method's errors over the crops, and distances from real images.
+
+    Args:
+        method: what is judged.
+        crops: where to look.
+        device: where the method is.
+        stop: says when to give up.
+        features: what to compare images by, beside patches.
 
     Returns:
         The errors by the method's own names; `swd_<direction>` and `kernel_<direction>`, distances
         of translated crops from the real ones of their target domain, where there is something to
-        compare. None if `stop` came true.
+        compare; the same of features, as `features_swd_<direction>` and `kid_<direction>`. None if
+        `stop` came true.
 
     Raises:
         ChipsError: a chip cannot be read.
     """
     sums: dict[str, Tensor] = {}
-    seen = _Seen(method)
+    seen = _Seen(method, features)
     chosen = crops.spread(MOST_PAIRS)
     for index in chosen:
         if stop():
@@ -112,16 +122,17 @@ def validate(
 
 
 class _Seen:
-    """Patches of real and translated crops."""
+    """Patches and features of real and translated crops."""
 
-    def __init__(self, method: Method) -> None:
-        self._method = method
+    def __init__(self, method: Method, features: Features | None) -> None:
+        self._method, self._network = method, features
         self._directions = [
             direction
             for direction, network in method.generators().items()
             if direction in ("a2b", "b2a") and isinstance(network, nn.Module)
         ]
         self._patches: dict[str, list[Tensor]] = {}
+        self._features: dict[str, list[Tensor]] = {}
 
     def add(self, batch: Batch, seed: int) -> None:
         sides = {"a": (batch.a, batch.valid_a), "b": (batch.b, batch.valid_b)}
@@ -134,13 +145,27 @@ class _Seen:
 
     def _keep(self, name: str, images: Tensor, valid: Tensor | None, seed: int) -> None:
         self._patches.setdefault(name, []).append(patches(images, valid, seed))
+        side = name[-1]
+        if self._network is not None and side in self._network.domains:
+            known = seed if name == side else None
+            found = self._network.see(side, images, valid, known)
+            self._features.setdefault(name, []).append(found)
 
     def distances(self) -> dict[str, float]:
-        sets = {name: torch.cat(found) for name, found in self._patches.items()}
+        return self._compare(self._patches, "swd", "kernel") | self._compare(
+            self._features, "features_swd", "kid"
+        )
+
+    def _compare(
+        self, points: Mapping[str, list[Tensor]], wasserstein: str, kernel: str
+    ) -> dict[str, float]:
+        sets = {name: torch.cat(found) for name, found in points.items()}
         told: dict[str, float] = {}
         for direction in self._directions:
+            if direction not in sets:
+                continue
             fake, real = sets[direction], sets[direction[-1]]
             if min(len(fake), len(real)) >= 2:
-                told[f"swd_{direction}"] = sliced_wasserstein(fake, real)
-                told[f"kernel_{direction}"] = kernel_distance(fake, real)
+                told[f"{wasserstein}_{direction}"] = sliced_wasserstein(fake, real)
+                told[f"{kernel}_{direction}"] = kernel_distance(fake, real)
         return told

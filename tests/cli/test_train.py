@@ -153,3 +153,31 @@ def test_pairs_from_chip_to_train(project: Path) -> None:
     assert bundle.training["chips"]["pairs"]["train"] > 0
     said = _run(*SMALL, "--pairs", "chips", "--name", "none", "--pair-every", "0", code=2).output
     assert "--pair-every 0" in said
+
+
+def test_what_auto_picks_is_said_where_it_is_less_than_single(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    result = _run(*SMALL, "--steps", "1", "--name", "half")
+    assert result.stderr.count("precision: bf16, chosen for this CPU; --precision 32") == 1
+    assert TrainConfig.load(project / "runs/half/config.yaml").precision == "bf16"
+    # Not where it was asked for, and quiet is quiet.
+    result = _run(*SMALL, "--steps", "1", "--name", "asked", "--precision", "bf16")
+    assert "precision" not in result.output
+    words = ["-q", "train", *SMALL, "--steps", "1", "--name", "quiet"]
+    assert "precision" not in CliRunner().invoke(cli, words).output
+
+
+def test_a_cpu_without_the_instructions_gets_single_precision(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    for i, found in enumerate(({}, {"avx512_bf16": True, "amx_int8": True})):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
+        result = _run(*SMALL, "--steps", "1", "--name", f"run{i}")
+        assert "precision" not in result.output
+        assert TrainConfig.load(project / f"runs/run{i}/config.yaml").precision == "32"
