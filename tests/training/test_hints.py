@@ -24,6 +24,8 @@ from geocyclegan.methods.base import Batch
 from geocyclegan.training.agreement import Correlation, agreement, signs_of_a_flip
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Budget, Chips
+from geocyclegan.training.feed import make_feed
+from geocyclegan.training.hints import hinted as put_beside
 from geocyclegan.training.hints import known_pairs
 from geocyclegan.training.loop import train
 from geocyclegan.training.pairs import FixedPairs, fixed_pairs
@@ -100,6 +102,31 @@ def test_pairs_are_in_every_second_step(
     assert seen[0][1] == (1, 2, 24, 24)
     train(hinted(steps=2, pair_every=1, name="two"))
     assert [each is None for each in seen[4:]] == [False, False]
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_accumulated_passes_are_not_steps(
+    hinted: MakeConfig, unpaired: Path, paired: Path, every: int
+) -> None:
+    """Each pass of a step with pairs has pairs, and a plain run of as many batches has the same."""
+    config = hinted(accumulate=2, pair_every=every, batch=1, scene_crops=None)
+    chips = Chips.open(unpaired).with_hints(paired, None)
+    plain = replace(config, accumulate=1, pair_every=1)
+    one, two = (
+        put_beside(make_feed(c, chips, Budget()).batches, c, chips, Budget())
+        for c in (config, plain)
+    )
+    loaded = [one.load(number) for number in range(4 * every)]
+    assert [each.pairs is not None for each in loaded] == (
+        [True] * 2 + [False] * 2 * (every - 1)
+    ) * 2
+    seen = [each.pairs for each in loaded if each.pairs is not None]
+    for number, pairs in enumerate(seen):
+        expected = two.load(number).pairs
+        assert expected is not None
+        assert torch.equal(pairs.a, expected.a)
+    said = ["the pairs" in one.names(number) for number in range(4 * every)]
+    assert said == [each.pairs is not None for each in loaded]
 
 
 def test_a_resumed_run_is_the_same(
