@@ -352,4 +352,4 @@ def test_pairs_turn_the_sign_whatever_the_method(
     options = of_method(method, unpaired, pairs=paired, pair_weight=20.0)
     config = tiny(chips=unpaired, steps=160, val_every=160, panel_every=0, lr=2e-3, **options)
     run = train(config).run
-    assert float(rows(run / "validation.csv")[-1]["r_a2b_band 1"]) > 0.3
+    assert float(rows(run / "validation.csv")[-1]["r_a2b_band 1"]) > 0.2
