@@ -6,10 +6,10 @@
 A set is a folder made by `chip --pair`, or NAME=A,B, two scenes that are chipped so into --work.
 Without other options networks are small, for a CPU. Methods that need labels are left out where the
 chips have none. Unpaired methods see the chips as loose images; the pairs of the validation set are
-only looked at afterwards. Errors are mean absolute differences of levels, whose range is −1 to 1, over pixels that
-are valid on both sides; "constant" is what the mean of the training chips of B would score. Each
-run has a process of its own, so that peaks of memory do not mix; give the machine nothing else to
-do.
+only looked at afterwards. Errors are mean absolute differences of levels, whose range is −1 to 1,
+over pixels that are valid on both sides; "constant" is what the mean of the training chips of B
+would score. Each run has a process of its own, so that peaks of memory do not mix; give the machine
+nothing else to do.
 """
 
 from __future__ import annotations
