@@ -1,12 +1,15 @@
 """Compare methods on paired chips: error against truth, seconds per step, peak memory.
 
-    python benchmarks/methods.py chips/ [more/ ...] --steps 2000 --methods cyclegan,cut,pix2pix
+    python benchmarks/methods.py spain=s1.tif,s2.tif joplin=pre.tif,post.tif --work DIR --device cpu
+    python benchmarks/methods.py chips/ [more/ ...] --width 64 --crop 256 --steps 2000 --device cuda
 
-Unpaired methods see the chips as loose images; the pairs of the validation set are only looked at
-afterwards. Errors are mean absolute differences of levels, whose range is −1 to 1, over pixels that
-are valid on both sides; "constant" is what the mean of the training chips of B would score. Each
-run has a process of its own, so that peaks of memory do not mix; give the machine nothing else to
-do.
+A set is a folder made by `chip --pair`, or NAME=A,B, two scenes that are chipped so into --work.
+Without other options networks are small, for a CPU. Methods that need labels are left out where the
+chips have none. Unpaired methods see the chips as loose images; the pairs of the validation set are
+only looked at afterwards. Errors are mean absolute differences of levels, whose range is −1 to 1,
+over pixels that are valid on both sides; "constant" is what the mean of the training chips of B
+would score. Each run has a process of its own, so that peaks of memory do not mix; give the machine
+nothing else to do.
 """
 
 from __future__ import annotations
@@ -18,8 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -28,38 +34,64 @@ from geocyclegan.bundle import load_bundle
 from geocyclegan.catalogue import METHODS
 from geocyclegan.device import choose_device
 from geocyclegan.errors import GeoCycleGANError
+from geocyclegan.methods import Batch
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Budget, Chips, LevelReader
 from geocyclegan.training.loop import train
 from geocyclegan.training.pairs import FixedPairs
+from geocyclegan.training.state import TrainingState
 
 # Before these steps a device warms up: allocations, autotuning, caches.
-_WARM = 10
+_WARM = 5
+_PASSED_ON = ("steps", "generator", "discriminator", "width", "crop", "norm", "seed", "device")
 
 
 def main() -> None:
     arguments = _parser().parse_args()
     if arguments.one:
-        print(json.dumps(_measure(arguments.chips[0], arguments.methods, arguments)))
+        print(json.dumps(_measure(Path(arguments.chips[0]), arguments.methods, arguments)))
         return
     names = arguments.methods.split(",")
+    folders = [_folder(text, arguments) for text in arguments.chips]
     print("| chips | method | error a2b | constant | s per step | peak memory |")
     print("|---|---|---|---|---|---|")
-    for chips in arguments.chips:
+    for label, chips in folders:
         for name in names:
-            print(_row(chips, name, _in_process(chips, name)), flush=True)
+            if METHODS[name].labelled and not (chips / "labels_a").is_dir():
+                continue
+            print(_row(label, name, _in_process(chips, name, arguments)), flush=True)
+
+
+def _folder(text: str, arguments: argparse.Namespace) -> tuple[str, Path]:
+    """The name of a set, and its chips, which are cut where it is a pair of scenes."""
+    name, given, scenes = text.partition("=")
+    if not given:
+        return Path(text).name, Path(text)
+    if arguments.work is None:
+        raise SystemExit(f"{text}: give --work DIR, where its chips shall lie")
+    folder: Path = arguments.work / name
+    if not (folder / "chips.parquet").exists():
+        a, b = scenes.split(",")
+        words = ["chip", a, "--pair", b, "--size", arguments.crop, "--stride", arguments.crop]
+        words += ["--val", "0.3", "--out", folder, "--overwrite"]
+        command = [sys.executable, "-m", "geocyclegan", "-q", "--progress", "none"]
+        subprocess.run([*command, *map(str, words)], check=True)
+    return name, folder
 
 
 def _parser() -> argparse.ArgumentParser:
     translating = [name for name, info in METHODS.items() if info.directions]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("chips", nargs="+", type=Path, help="folders made by chip --pair")
+    parser.add_argument("chips", nargs="+", help="folders made by chip --pair, or NAME=A,B")
+    parser.add_argument("--work", type=Path, help="where the chips of NAME=A,B go")
     parser.add_argument("--methods", default=",".join(translating))
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--generator", help="the same for all that let one choose")
-    parser.add_argument("--discriminator")
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--crop", type=int)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument(
+        "--generator", default="resnet6", help="the same for all that let one choose"
+    )
+    parser.add_argument("--discriminator", default="patch70")
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--norm", default="instance")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
@@ -67,10 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _in_process(chips: Path, name: str) -> dict[str, Any]:
+def _in_process(chips: Path, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run one method in a process of its own."""
-    own = [each for each in sys.argv[1:] if not Path(each).is_dir()]
-    command = [sys.executable, __file__, str(chips), *own, "--methods", name, "--one"]
+    given = {"methods": name, **{key: getattr(arguments, key) for key in _PASSED_ON}}
+    options = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    command = [sys.executable, __file__, str(chips), *options, "--one"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
@@ -78,11 +111,11 @@ def _in_process(chips: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def _row(chips: Path, name: str, found: dict[str, Any]) -> str:
+def _row(label: str, name: str, found: dict[str, Any]) -> str:
     if "failed" in found:
-        return f"| {chips.name} | {name} | {found['failed']} | | | |"
+        return f"| {label} | {name} | {found['failed']} | | | |"
     return (
-        f"| {chips.name} | {name} | {found['error']:.4f} | {found['constant']:.4f} |"
+        f"| {label} | {name} | {found['error']:.4f} | {found['constant']:.4f} |"
         f" {found['seconds']:.4f} | {found['memory'] / 2**20:.0f} MiB |"
     )
 
@@ -114,13 +147,11 @@ def _measured(folder: Path, name: str, arguments: argparse.Namespace) -> dict[st
             val_every=0,
             log_every=10**9,
         )
-        # After a first run that warms up, the difference of a short and a long one is free of what
-        # comes once in a run.
-        seconds = []
-        for number, steps in enumerate((_WARM, _WARM, arguments.steps + _WARM)):
-            start = time.perf_counter()
-            result = train(config.updated({"steps": steps, "name": f"run{number}"}))
-            seconds.append(time.perf_counter() - start)
+        # The time from one step to the next: what comes once in a run, such as its last validation,
+        # does not count, and one step that something held up does not tell.
+        with _timed(device) as ticks:
+            result = train(config.updated({"steps": arguments.steps + _WARM, "name": "run"}))
+        seconds = float(np.median(np.diff(ticks)[_WARM - 1 :]))
         if device.type == "cuda":
             memory = torch.cuda.max_memory_allocated()
         else:
@@ -129,9 +160,25 @@ def _measured(folder: Path, name: str, arguments: argparse.Namespace) -> dict[st
     return {
         "error": error,
         "constant": constant,
-        "seconds": (seconds[2] - seconds[1]) / arguments.steps,
+        "seconds": seconds,
         "memory": memory,
     }
+
+
+@contextmanager
+def _timed(device: torch.device) -> Iterator[list[float]]:
+    """Note when each step of a training inside the block ends."""
+    ticks: list[float] = []
+    advance = TrainingState.advance
+
+    def noted(state: TrainingState, *batches: Batch) -> None:
+        advance(state, *batches)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        ticks.append(time.perf_counter())
+
+    with patch.object(TrainingState, "advance", noted):
+        yield ticks
 
 
 def _errors(folder: Path, run: Path, device: torch.device) -> tuple[float, float]:

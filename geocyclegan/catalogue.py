@@ -32,7 +32,7 @@ _HINTS: Mapping[str, Any] = {
     "weak_pairs": None,
     "weak_weight": None,
 }
-"""What methods take that add `methods.hints.PairHints` to their generators' losses.
+"""What every unpaired method takes: it adds `methods.hints.PairHints` to its generators' losses.
 
 All None: pairs come with numbers of their own only where there are pairs (see `training.resolve`).
 """
@@ -118,6 +118,7 @@ METHODS: dict[str, MethodInfo] = {
                 "lambda_nce": 1.0,
                 "nce_identity": True,
                 "flip_equivariance": False,
+                **_HINTS,
             },
             epochs=400,
         ),
@@ -131,6 +132,7 @@ METHODS: dict[str, MethodInfo] = {
                 "lambda_nce": 10.0,
                 "nce_identity": False,
                 "flip_equivariance": True,
+                **_HINTS,
             },
         ),
         MethodInfo(
@@ -147,6 +149,7 @@ METHODS: dict[str, MethodInfo] = {
                 "lambda_content": 1.0,
                 "lambda_cycle": 0.0,
                 "style_dims": 8,
+                **_HINTS,
             },
             generators=("munit",),
         ),

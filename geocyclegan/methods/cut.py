@@ -23,6 +23,7 @@ from geocyclegan.catalogue import Direction
 from geocyclegan.errors import OptionError
 from geocyclegan.methods.adversary import descend, discriminator_loss, frozen, judge, sum_of
 from geocyclegan.methods.base import Batch, Method, ends, zero_invalid
+from geocyclegan.methods.hints import PairHints
 from geocyclegan.methods.losses import GanKind, GanLoss
 from geocyclegan.methods.networks import NetworkSpec, check_numbers, config_of
 from geocyclegan.methods.patchnce import PatchEncoder, choose_places, patch_nce
@@ -43,6 +44,8 @@ class CutConfig:
         flip_equivariance: mirror half of the sources, and compare with the source unmirrored.
         patches: places that are compared in each image and layer.
         temperature: what similarities are divided by.
+        pair_weight: weight of pair hints; None: there are no pairs.
+        weak_weight: weight of weak pairs; None: there are none.
         lr: learning rate of Adam.
         beta1: first moment of Adam.
         beta2: second moment of Adam.
@@ -58,6 +61,8 @@ class CutConfig:
     flip_equivariance: bool = False
     patches: int = 256
     temperature: float = 0.07
+    pair_weight: float | None = None
+    weak_weight: float | None = None
     lr: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.999
@@ -70,6 +75,12 @@ class CutConfig:
             raise OptionError(f"patches is {self.patches}; expected 2 or more")
         if not self.temperature > 0:
             raise OptionError(f"temperature is {self.temperature}; expected more than 0")
+        # What they have to say about their numbers, before any network is built.
+        self.pair_hints()
+
+    def pair_hints(self) -> PairHints:
+        """How much pairs count."""
+        return PairHints(self.pair_weight or 0.0, weak=self.weak_weight or 0.0)
 
 
 class Cut(Method):
@@ -93,6 +104,7 @@ class Cut(Method):
         self.discriminator = discriminator
         self.encoder = PatchEncoder(generator)
         self.gan_loss = GanLoss(self.config.gan_loss)
+        self.hints = self.config.pair_hints()
 
     @classmethod
     def build(cls, name: str, networks: NetworkSpec, options: Mapping[str, Any]) -> Cut:
@@ -152,8 +164,8 @@ class Cut(Method):
             backward: computes gradients of a scalar.
 
         Returns:
-            g (adversarial), nce, nce_identity (where on) and their sum `generators`; d, which is
-            `discriminators`.
+            g (adversarial), nce, nce_identity (where on), those of pairs (`PairHints`, one way) and
+            their sum `generators`; d, which is `discriminators`.
         """
         config = self.config
         home, away, _ = ends(config.direction)
@@ -176,6 +188,7 @@ class Cut(Method):
                 same = zero_invalid(self._identity(target), target[1]), target[1]
                 kept = self._contrast(target, same, of_target=True) * config.lambda_nce
                 losses |= {"nce": losses["nce"] * 0.5, "nce_identity": kept * 0.5}
+            losses |= self.hints.losses(self.generators(), batch)
             total = sum_of(losses)
             descend(optimizers["generators"], total, backward)
 

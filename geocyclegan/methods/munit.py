@@ -30,6 +30,7 @@ from geocyclegan.methods.adversary import (
     sum_of,
 )
 from geocyclegan.methods.base import Batch, Method, Shown, Side, ends, zero_invalid
+from geocyclegan.methods.hints import PairHints
 from geocyclegan.methods.losses import GanKind, GanLoss, masked_l1, masked_mean
 from geocyclegan.methods.networks import NetworkSpec, check_numbers, config_of
 from geocyclegan.models import Discriminator, build_discriminator, build_generator
@@ -53,6 +54,8 @@ class MunitConfig:
         lambda_content: weight of the return of a content.
         lambda_cycle: weight of an image's return from its translation; 0 in the paper.
         style_dims: length of a style.
+        pair_weight: weight of pair hints; None: there are no pairs.
+        weak_weight: weight of weak pairs; None: there are none.
         lr: learning rate of Adam.
         beta1: first moment of Adam.
         beta2: second moment of Adam.
@@ -68,6 +71,8 @@ class MunitConfig:
     lambda_content: float = 1.0
     lambda_cycle: float = 0.0
     style_dims: int = 8
+    pair_weight: float | None = None
+    weak_weight: float | None = None
     lr: float = 1e-4
     beta1: float = 0.5
     beta2: float = 0.999
@@ -78,6 +83,12 @@ class MunitConfig:
         check_numbers(self, weights)
         if self.style_dims < 1:
             raise OptionError(f"style_dims is {self.style_dims}; expected 1 or more")
+        # What they have to say about their numbers, before any network is built.
+        self.pair_hints()
+
+    def pair_hints(self) -> PairHints:
+        """How much pairs count."""
+        return PairHints(self.pair_weight or 0.0, weak=self.weak_weight or 0.0)
 
 
 class Munit(Method):
@@ -106,6 +117,7 @@ class Munit(Method):
         self.discriminator_a = discriminator_a
         self.discriminator_b = discriminator_b
         self.gan_loss = GanLoss(self.config.gan_loss)
+        self.hints = self.config.pair_hints()
 
     @classmethod
     def build(cls, networks: NetworkSpec, options: Mapping[str, Any]) -> Munit:
@@ -166,7 +178,8 @@ class Munit(Method):
 
         Returns:
             For each domain x: g_x (adversarial), image_x, style_x, content_x and, where on,
-            cycle_x; their sum `generators`; d_a, d_b and their sum `discriminators`.
+            cycle_x; those of pairs (`PairHints`); their sum `generators`; d_a, d_b and their sum
+            `discriminators`.
         """
         drawn = {side: self._draw(batch.side(side)[0]) for side in _SIDES}
         contents = {side: self._content(side, batch.side(side)) for side in _SIDES}
@@ -190,6 +203,7 @@ class Munit(Method):
             losses: dict[str, Tensor] = {}
             for home, away in _WAYS:
                 losses |= self._losses_of(home, away, batch, contents, drawn, fakes)
+            losses |= self.hints.losses(self.generators(), batch, self.in_style_of_truth)
             total = sum_of(losses)
             descend(optimizers["generators"], total, backward)
 
@@ -261,6 +275,19 @@ class Munit(Method):
             returned, _ = self._decode(home, content_again, own, valid)
             losses[f"cycle_{home}"] = masked_l1(returned, images, valid) * config.lambda_cycle
         return losses
+
+    def in_style_of_truth(self, direction: Direction, pairs: Batch) -> Tensor:
+        """What is made of the content of one side of pairs in the style of the other.
+
+        A pair says what is where. How it looks is what the truth's own style is for, as in the
+        conditional autoencoder of Zhu et al., "Toward Multimodal Image-to-Image Translation", NIPS
+        2017; a style of all images would be asked for the mean of all looks.
+        """
+        home, away, _ = ends(direction)
+        content = self._content(home, pairs.side(home))
+        style = self._style(away, pairs.side(away))
+        made, _ = self._decode(away, content, style, pairs.side(home)[1])
+        return made
 
     def _draw(self, images: Tensor) -> Tensor:
         """Styles from their prior, one for each image."""

@@ -69,6 +69,7 @@ def hinted(
         config.pair_every or 1,
         # Another seed, so that one folder given twice comes in two orders.
         None if chips.weak is None else paired(chips.weak.train, config.seed ^ 1),
+        config.accumulate,
     )
 
 

@@ -187,6 +187,7 @@ class HintedBatches:
         pairs: pairs that agree pixel by pixel; None: none.
         every: steps from one batch of those to the next; the first step has one.
         weak: pairs that agree roughly, in every step; None: none.
+        passes: batches in a step, each of which has pairs of its own where the step has any.
     """
 
     def __init__(
@@ -195,30 +196,38 @@ class HintedBatches:
         pairs: PairedBatches | None,
         every: int = 1,
         weak: PairedBatches | None = None,
+        passes: int = 1,
     ) -> None:
         self._batches, self._pairs, self._every, self._weak = batches, pairs, every, weak
+        self._passes = passes
 
-    def load(self, step: int) -> Batch:
-        """Make the batch of a step.
+    def load(self, number: int) -> Batch:
+        """Make a batch; they are counted through the whole run, `passes` to a step.
 
         Raises:
             ChipsError: a chip cannot be read.
         """
-        batch = self._batches.load(step)
-        if self._pairs is not None and step % self._every == 0:
-            batch = replace(batch, pairs=self._pairs.load(step // self._every))
+        batch, paired = self._batches.load(number), self._paired(number)
+        if self._pairs is not None and paired is not None:
+            batch = replace(batch, pairs=self._pairs.load(paired))
         if self._weak is not None:
-            batch = replace(batch, weak=self._weak.load(step))
+            batch = replace(batch, weak=self._weak.load(number))
         return batch
 
-    def names(self, step: int) -> str:
-        """Return the files of a step's batch, for messages."""
-        names = [self._batches.names(step)]
-        if self._pairs is not None and step % self._every == 0:
-            names.append(f"the pairs {self._pairs.names(step // self._every)}")
+    def names(self, number: int) -> str:
+        """Return the files of a batch, for messages."""
+        names, paired = [self._batches.names(number)], self._paired(number)
+        if self._pairs is not None and paired is not None:
+            names.append(f"the pairs {self._pairs.names(paired)}")
         if self._weak is not None:
-            names.append(f"the weak pairs {self._weak.names(step)}")
+            names.append(f"the weak pairs {self._weak.names(number)}")
         return ", ".join(names)
+
+    def _paired(self, number: int) -> int | None:
+        """The number of the batch of pairs that goes with a batch; None: its step has none."""
+        step, place = divmod(number, self._passes)
+        turn, waits = divmod(step, self._every)
+        return None if waits else turn * self._passes + place
 
 
 @dataclass(frozen=True)

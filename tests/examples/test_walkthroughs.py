@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import rasterio
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,6 +38,22 @@ def test_walkthrough(name: str, bands: int, tmp_path: Path) -> None:
         assert product.count == bands
         assert product.crs is not None
     assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_scene_generation(tmp_path: Path) -> None:
+    done = walk("scene_generation", tmp_path, "--steps", "2", "--n", "9")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "--method dcgan" in done.stdout
+    made = sorted((tmp_path / "made").glob("*.tif"))
+    assert len(made) == 9
+    with rasterio.open(made[0]) as chip:
+        assert (chip.count, chip.shape) == (4, (64, 64))
+        assert chip.tags()["SYNTHETIC"] == "YES"
+    with Image.open(tmp_path / "picture.png") as picture:
+        # Two rows, since a row has eight chips of twice their side under their captions.
+        assert picture.size == (8 * 128 + 7 * 6, 2 * (128 + 16))
 
 
 def test_failing_step_ends_the_walk(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from geocyclegan.catalogue import METHODS
 from geocyclegan.errors import BundleError, OptionError
 from geocyclegan.methods import Batch, Method, NetworkSpec, build_method
 from geocyclegan.methods.base import ends
+from geocyclegan.methods.munit import Munit
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.resolve import method_options
 
@@ -173,3 +175,53 @@ def test_unknown_options_and_foreign_states_are_refused(name: str) -> None:
     if tiny(name).extra_state():
         with pytest.raises(BundleError, match="missing in the checkpoint"):
             tiny(name).load_extra_state({})
+
+
+HINTED = [name for name, info in METHODS.items() if "pairs" in info.options]
+
+
+def test_every_unpaired_method_takes_pairs() -> None:
+    assert [n for n, info in METHODS.items() if info.directions and not info.paired] == HINTED
+
+
+@pytest.mark.parametrize("kind", ["pair", "weak"])
+@pytest.mark.parametrize("name", HINTED)
+def test_pairs_have_their_say_in_the_generators(name: str, kind: str) -> None:
+    weight: dict[str, Any] = {f"{kind}_weight": 3.0}
+    wrong: dict[str, Any] = {f"{kind}_weight": -1.0}
+    batch = batch_of(1, 0.7)
+    pairs = batch_of(2, 0.7)
+    told = replace(batch, pairs=pairs) if kind == "pair" else replace(batch, weak=pairs)
+    ways = [direction.replace("2", "") for direction in tiny(name).generators()]
+
+    def after(method: Method, seen: Batch) -> tuple[dict[str, Tensor], list[Tensor]]:
+        torch.manual_seed(5)
+        losses = step(method, method.optimizers(), seen)
+        return losses, [w for g in method.generators().values() for w in g.parameters()]
+
+    plain, weights = after(tiny(name), told)
+    assert not [key for key in plain if key.startswith(kind)]
+    waiting, unmoved = after(tiny(name, **weight), batch)
+    assert [float(waiting[f"{kind}_{way}"]) for way in ways] == [0.0] * len(ways)
+    assert all(torch.equal(one, two) for one, two in zip(weights, unmoved, strict=True))
+    losses, moved = after(tiny(name, **weight), told)
+    added = sum(losses[f"{kind}_{way}"] for way in ways)
+    assert {key for key in losses if key.startswith(kind)} == {f"{kind}_{way}" for way in ways}
+    assert all(losses[f"{kind}_{way}"] > 0 for way in ways)
+    torch.testing.assert_close(losses["generators"], plain["generators"] + added)
+    assert any(not torch.equal(one, two) for one, two in zip(weights, moved, strict=True))
+    with pytest.raises(OptionError, match="of pairs is -1"):
+        tiny(name, **wrong)
+
+
+def test_munit_translates_pairs_in_the_style_of_their_truth() -> None:
+    """So that a truth of another look is no error of content."""
+    method = tiny("munit", pair_weight=1.0)
+    pairs = batch_of(2)
+    assert isinstance(method, Munit)
+    told = replace(batch_of(), pairs=pairs)
+    losses = method.hints.losses(method.generators(), told, method.in_style_of_truth)
+    generator = method.generator_ab
+    content = generator(pairs.a, part="content")
+    made = generator(content, part="decode", style=generator(pairs.b, part="style"))
+    torch.testing.assert_close(losses["pair_ab"], (made - pairs.b).abs().mean())

@@ -14,15 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from geocyclegan.catalogue import Direction
+from geocyclegan.catalogue import METHODS, Direction
 from geocyclegan.errors import BundleError, ChipsError, OptionError
 from geocyclegan.methods import CycleGAN
 from geocyclegan.methods.base import Batch
 from geocyclegan.training.agreement import Correlation, agreement, signs_of_a_flip
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Budget, Chips
+from geocyclegan.training.feed import make_feed
+from geocyclegan.training.hints import hinted as put_beside
 from geocyclegan.training.hints import known_pairs
 from geocyclegan.training.loop import train
 from geocyclegan.training.pairs import FixedPairs, fixed_pairs
@@ -101,6 +104,31 @@ def test_pairs_are_in_every_second_step(
     assert [each is None for each in seen[4:]] == [False, False]
 
 
+@pytest.mark.parametrize("every", [2, 3])
+def test_accumulated_passes_are_not_steps(
+    hinted: MakeConfig, unpaired: Path, paired: Path, every: int
+) -> None:
+    """Each pass of a step with pairs has pairs, and a plain run of as many batches has the same."""
+    config = hinted(accumulate=2, pair_every=every, batch=1, scene_crops=None)
+    chips = Chips.open(unpaired).with_hints(paired, None)
+    plain = replace(config, accumulate=1, pair_every=1)
+    one, two = (
+        put_beside(make_feed(c, chips, Budget()).batches, c, chips, Budget())
+        for c in (config, plain)
+    )
+    loaded = [one.load(number) for number in range(4 * every)]
+    assert [each.pairs is not None for each in loaded] == (
+        [True] * 2 + [False] * 2 * (every - 1)
+    ) * 2
+    seen = [each.pairs for each in loaded if each.pairs is not None]
+    for number, pairs in enumerate(seen):
+        expected = two.load(number).pairs
+        assert expected is not None
+        assert torch.equal(pairs.a, expected.a)
+    said = ["the pairs" in one.names(number) for number in range(4 * every)]
+    assert said == [each.pairs is not None for each in loaded]
+
+
 def test_a_resumed_run_is_the_same(
     hinted: MakeConfig, tmp_path: Path, assert_same_run: Callable[[Path, Path], None]
 ) -> None:
@@ -109,6 +137,51 @@ def test_a_resumed_run_is_the_same(
     (run / "checkpoints" / "step_0000008.pt").unlink()
     config = TrainConfig.load(run / "config.yaml").updated({"out": run.parent})
     assert_same_run(train(config, resume=True).run, whole)
+
+
+HINTED = [name for name, info in METHODS.items() if "pairs" in info.options]
+
+
+def of_method(method: str, chips: Path, **changes: Any) -> dict[str, Any]:
+    """The options of a tiny run of any method, on chips that get labels where it needs them."""
+    options: dict[str, Any] = {"method": method, "discriminator": "patch70", "crop": 32}
+    if "pool" not in METHODS[method].options:
+        options["pool"] = None
+    if METHODS[method].generators:
+        options["generator"] = None
+    if METHODS[method].labelled:
+        (chips / "labels_a").mkdir()
+        for path in (chips / "train_a").iterdir():
+            classes = (1 + (np.load(path)[0] > 0)).astype(np.uint8)
+            Image.fromarray(classes).save(chips / "labels_a" / f"{path.stem}.tif")
+    return options | changes
+
+
+@pytest.mark.parametrize("method", HINTED)
+def test_every_unpaired_method_learns_from_pairs_and_goes_on(
+    hinted: MakeConfig,
+    unpaired: Path,
+    paired: Path,
+    tmp_path: Path,
+    assert_same_run: Callable[[Path, Path], None],
+    method: str,
+) -> None:
+    one_way = "direction" in METHODS[method].options
+    options = of_method(method, unpaired, weak_pairs=paired, steps=5, save_every=3)
+    config = hinted(**options, **({"direction": "b2a"} if one_way else {}), name="whole")
+    whole = train(config).run
+    ways = ("ba",) if one_way else ("ab", "ba")
+    losses = rows(whole / "log.csv")[-1]
+    assert {name for name in losses if name.startswith(("pair_", "weak_"))} == {
+        f"{kind}_{way}" for kind in ("pair", "weak") for way in ways
+    }
+    assert all(float(losses[f"{kind}_{way}"]) > 0 for kind in ("pair", "weak") for way in ways)
+    validation = rows(whole / "validation.csv")[-1]
+    assert ("r_b2a" in validation, "r_a2b" in validation) == (True, not one_way)
+    run = shutil.copytree(whole, tmp_path / "again" / "whole")
+    (run / "checkpoints" / "step_0000005.pt").unlink()
+    again = TrainConfig.load(run / "config.yaml").updated({"out": run.parent})
+    assert_same_run(train(again, resume=True).run, whole)
 
 
 def test_a_resume_with_other_pairs_is_refused(
@@ -268,3 +341,15 @@ def test_pairs_turn_the_sign(tiny: MakeConfig, unpaired: Path, paired: Path) -> 
     config = tiny(chips=unpaired, steps=80, val_every=80, panel_every=0, lr=2e-3, decay=0.0)
     told = train(replace(config, pairs=paired, pair_weight=20.0, name="told")).run
     assert float(rows(told / "validation.csv")[-1]["r_a2b_band 1"]) > 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [name for name in HINTED if name != "cyclegan"])
+def test_pairs_turn_the_sign_whatever_the_method(
+    tiny: MakeConfig, unpaired: Path, paired: Path, method: str
+) -> None:
+    """Without pairs nothing says that B's first band is the negative of A."""
+    options = of_method(method, unpaired, pairs=paired, pair_weight=20.0)
+    config = tiny(chips=unpaired, steps=160, val_every=160, panel_every=0, lr=2e-3, **options)
+    run = train(config).run
+    assert float(rows(run / "validation.csv")[-1]["r_a2b_band 1"]) > 0.2
