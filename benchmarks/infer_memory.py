@@ -36,6 +36,7 @@ def make_scene(path: Path, size: int, layout: str) -> None:
         path,
         "w",
         driver="GTiff",
+        BIGTIFF="IF_SAFER",
         height=size,
         width=size,
         count=BANDS_IN,
