@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -32,6 +33,23 @@ def read_vectors(path: Path) -> list[geopandas.GeoDataFrame]:
         raise SceneError(f"{path}: not a vector file that can be read") from error
 
 
+def class_profile(image: Path) -> dict[str, Any]:
+    """Return the profile of a GeoTIFF of classes, uint8, on the grid of an image.
+
+    Raises:
+        SceneError: the image cannot be read.
+    """
+    try:
+        with gdal_env(), rasterio.open(image) as dataset:
+            return {
+                "driver": "GTiff", "dtype": "uint8", "count": 1, "crs": dataset.crs,
+                "transform": dataset.transform, "width": dataset.width, "height": dataset.height,
+                "compress": "deflate",
+            }  # fmt: skip
+    except GDAL_ERRORS as error:
+        raise SceneError(f"{image}: cannot be read ({first_line(error)})") from error
+
+
 def burn(path: Path, image: Path, layers: Sequence[tuple[Path, int]]) -> Path:
     """Draw vector files on the grid of an image, the later over the earlier.
 
@@ -46,15 +64,7 @@ def burn(path: Path, image: Path, layers: Sequence[tuple[Path, int]]) -> Path:
     Raises:
         SceneError: a file cannot be read.
     """
-    try:
-        with gdal_env(), rasterio.open(image) as dataset:
-            profile = {
-                "driver": "GTiff", "dtype": "uint8", "count": 1, "crs": dataset.crs,
-                "transform": dataset.transform, "width": dataset.width, "height": dataset.height,
-                "compress": "deflate",
-            }  # fmt: skip
-    except GDAL_ERRORS as error:
-        raise SceneError(f"{image}: cannot be read ({first_line(error)})") from error
+    profile = class_profile(image)
     drawn = np.zeros((profile["height"], profile["width"]), np.uint8)
     for file, value in layers:
         for frame in read_vectors(file):

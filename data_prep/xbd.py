@@ -13,9 +13,9 @@ import shapely
 from rasterio.features import rasterize
 
 from data_prep.recipe import Found, Item, Made, Recipe, pairs_by_key, recipe_command
+from data_prep.vectors import class_profile
 from geocyclegan.errors import SceneError
 from geocyclegan.files import atomic_write
-from geocyclegan.raster.opening import GDAL_ERRORS, first_line, gdal_env
 
 _NAME = re.compile(r"(.+_\d{8})_(pre|post)_disaster\.(png|tif|tiff)$", re.IGNORECASE)
 DAMAGE = {"no-damage": 1, "minor-damage": 2, "major-damage": 3, "destroyed": 4, "un-classified": 5}
@@ -70,21 +70,13 @@ def draw_damage(path: Path, image: Path, labels: Path) -> Path:
         ]
     except (OSError, ValueError, KeyError, TypeError, shapely.errors.ShapelyError) as error:
         raise SceneError(f"{labels}: no labels of xBD ({error!r})") from error
-    try:
-        with gdal_env(), rasterio.open(image) as dataset:
-            profile = {
-                "driver": "GTiff", "dtype": "uint8", "count": 1, "crs": dataset.crs,
-                "transform": dataset.transform, "width": dataset.width, "height": dataset.height,
-                "compress": "deflate",
-            }  # fmt: skip
-        size = profile["height"], profile["width"]
-        # rasterize refuses an empty list, and many places have no building.
-        drawn = rasterize(shapes, out_shape=size, dtype="uint8") if shapes else None
-        with atomic_write(path) as part, rasterio.open(part, "w", **profile) as out:
-            if drawn is not None:
-                out.write(drawn, 1)
-    except GDAL_ERRORS as error:
-        raise SceneError(f"{image}: cannot be read ({first_line(error)})") from error
+    profile = class_profile(image)
+    size = profile["height"], profile["width"]
+    # rasterize refuses an empty list, and many places have no building.
+    drawn = rasterize(shapes, out_shape=size, dtype="uint8") if shapes else None
+    with atomic_write(path) as part, rasterio.open(part, "w", **profile) as out:
+        if drawn is not None:
+            out.write(drawn, 1)
     return path
 
 
