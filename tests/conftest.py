@@ -15,8 +15,11 @@ from affine import Affine
 from hypothesis import settings
 
 # Machines that run tests are shared; a deadline would measure them, not the code.
-settings.register_profile("geocyclegan", deadline=None, max_examples=60)
-settings.load_profile("geocyclegan")
+# The same examples in every run: a suite that fails must fail again. HYPOTHESIS_PROFILE=explore
+# looks for new ones.
+settings.register_profile("geocyclegan", deadline=None, max_examples=60, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "geocyclegan"))
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests run side by side: threads of each would only wait for each other's cores. Child

@@ -41,8 +41,19 @@ def test_radiometry_is_that_of_the_domains(bands: list[BandScaling], seed: int) 
     pixels = np.stack(theirs.inverse(levels)).astype(np.float32)
     back = ours.inverse(torch.from_numpy(levels)[None])[0].numpy()
     np.testing.assert_allclose(back, pixels, rtol=3e-5, atol=1e-4)
+    # The logarithm is rounded to float32; a steep curve, 2 levels over a quarter of a dB, say,
+    # makes that much of the level.
+    rounding = (
+        max(
+            np.max(np.abs(band.knots)) * np.max(np.diff(band.levels) / np.diff(band.knots))
+            for band in bands
+        )
+        * np.finfo(np.float32).eps
+    )
     np.testing.assert_allclose(
-        ours(torch.from_numpy(pixels)[None])[0].numpy(), theirs.forward(pixels), atol=1e-5
+        ours(torch.from_numpy(pixels)[None])[0].numpy(),
+        theirs.forward(pixels),
+        atol=1e-5 + 4 * rounding,
     )
 
 
