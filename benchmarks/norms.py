@@ -3,11 +3,13 @@
     python benchmarks/norms.py joplin=pre.tif,post.tif spain=s1.tif,s2.tif --work DIR --steps 150
 
 Each set is a scene of A and a co-registered scene of B, which is put on A's grid. Training sees the
-left part of both as unpaired chips; the right part is held aside. For each training regime and seed
-a model is trained with equal steps and equal crops, translates the whole scene in each mode, and is
-compared with B on the part held aside. Mean error is in 8-bit levels of B's range, correlation is
-the mean over bands; TIE compares tiles of 128 and 384 px, seam z looks at tiles of 128 px. "naive"
-is tiles with their own statistics and no halo, which is what most tools do.
+left part of both as unpaired chips; the right part is held aside. With --pairs N, N windows of the
+left part tell the meaning (`train --pairs`): unpaired training may settle on its opposite, and the
+error of such a model says little about statistics. For each training regime and seed a model is
+trained with equal steps and equal crops, translates the whole scene in each mode, and is compared
+with B on the part held aside. Mean error is in 8-bit levels of B's range, correlation is the mean
+over bands; TIE compares tiles of 128 and 384 px, seam z looks at tiles of 128 px. "naive" is tiles
+with their own statistics and no halo, which is what most tools do.
 
 Finished models and rows are kept in --work, so that an interrupted run goes on.
 """
@@ -59,6 +61,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--pairs", type=int, default=0, help="windows told as pairs")
     parser.add_argument("--most", type=int, default=1024, help="px of a scene's side, at most")
     parser.add_argument("--held", type=float, default=0.3, help="share of columns held aside")
     args = parser.parse_args()
@@ -90,19 +93,24 @@ class Set:
                 made._run("chip", f"left_{domain}.tif", "--domain", domain, "--size", args.crop,
                           "--stride", args.crop // 2, "--val", 0, "--out", "chips",
                           "--overwrite")  # fmt: skip
+            if args.pairs:
+                made._run("chip", "left_a.tif", "--pair", "left_b.tif", "--size", args.crop,
+                          "--random", args.pairs, "--val", 0, "--out", "pairs",
+                          "--overwrite")  # fmt: skip
         return made
 
     def measured(self, norm: str, seed: int) -> list[Row]:
         """Train a model unless it is there, and measure it in all modes."""
         run = f"{norm}-{seed}"
         kept = self.folder / f"{run}.json"
+        hints = ["--pairs", "pairs"] if self.args.pairs else []
         if not kept.exists():
             if not (self.folder / "runs" / run / "done").exists():
                 self._run("train", "chips", "--name", run, "--norm", norm, *REGIMES[norm],
                           "--generator", "resnet6", "--width", self.args.width, "--seed", seed,
                           "--steps", self.args.steps, "--crop", self.args.crop, "--device", "cpu",
                           "--panel-every", 0, "--val-every", 0, "--save-every", self.args.steps,
-                          "--overwrite")  # fmt: skip
+                          "--overwrite", *hints)  # fmt: skip
                 (self.folder / "runs" / run / "done").touch()
             kept.write_text(json.dumps(list(self._rows(norm, seed))))
         return cast(list[Row], json.loads(kept.read_text()))
