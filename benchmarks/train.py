@@ -33,7 +33,7 @@ from geocyclegan.device import choose_device
 from geocyclegan.methods import Batch, CycleGAN, CycleGANConfig
 from geocyclegan.models import PatchDiscriminator, ResNetGenerator
 from geocyclegan.training.optimizers import Passes, fused, wrap
-from geocyclegan.training.placing import compile_networks, memory_format, save_memory
+from geocyclegan.training.placing import compile_networks, lay, save_memory
 from geocyclegan.training.precision import choose_precision, set_float32
 from geocyclegan.training.ranks import Layout, Ranks, launch
 
@@ -147,7 +147,7 @@ class Ours:
         method.joined = device.type == "cuda" if args.joined is None else args.joined
         for name, network in list(method.named_children()):
             if any(True for _ in network.parameters()):
-                network.to(memory_format=memory_format(device, precision))
+                lay(network, device, precision)
                 setattr(method, name, fabric.setup_module(network))
         if args.memory_saving:
             save_memory(networks)

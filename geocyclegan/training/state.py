@@ -22,7 +22,7 @@ from geocyclegan.training.meter import LossMeter
 from geocyclegan.training.optimizers import Passes, fused, wrap
 from geocyclegan.training.placing import (
     compile_networks,
-    memory_format,
+    lay,
     repeatable_padding,
     save_memory,
     wants_compile,
@@ -174,11 +174,10 @@ class TrainingState:
     def _place_networks(self) -> list[nn.Module]:
         """Put the networks on their device, in the engine's hands; return them without these."""
         config, placed = self._config, []
-        form = memory_format(self.device, cast(PrecisionName, config.precision))
         # One by one, so that the engine's precision acts on each network's forward.
         for name, network in list(self.method.named_children()):
             if any(True for _ in network.parameters()):
-                network.to(memory_format=form)
+                lay(network, self.device, cast(PrecisionName, config.precision))
                 placed.append(network)
                 setattr(self.method, name, self._fabric.setup_module(network))
         if config.memory_saving:

@@ -29,7 +29,7 @@ from geocyclegan.training.ema import RunningMean
 from geocyclegan.training.finder import find_lr
 from geocyclegan.training.loop import train
 from geocyclegan.training.optimizers import fused
-from geocyclegan.training.placing import compile_networks, memory_format, reflect, wants_compile
+from geocyclegan.training.placing import compile_networks, lay, reflect, wants_compile
 from geocyclegan.training.precision import choose_precision
 from geocyclegan.training.resolve import resolve
 from geocyclegan.training.starting import config_on
@@ -121,8 +121,6 @@ def test_bf16_lies_channels_last_to_the_end(
 ) -> None:
     """A norm that answers in another order makes the next convolution copy."""
     _cpu_with(monkeypatch, "amx_bf16")
-    assert memory_format(CPU, "bf16") == torch.channels_last
-    assert memory_format(CPU, "32") == torch.contiguous_format
     state = _state(tiny(), Fabric(accelerator="cpu", devices=1, precision="bf16-mixed"))
     found = []
     for module in state.generators["a2b"].modules():
@@ -135,6 +133,46 @@ def test_bf16_lies_channels_last_to_the_end(
     state.advance(_batch())
     assert found
     assert all(found)
+
+
+def test_generators_of_some_width_convolve_fast_in_fp32_on_a_cpu() -> None:
+    torch.manual_seed(0)
+    network = build_generator("resnet6", in_channels=2, out_channels=3, width=16)
+    x = torch.rand(1, 2, 32, 36) * 2 - 1
+    found = []
+    for precision in ("bf16", "32"):
+        lay(network, CPU, precision)
+        out = network(x)
+        gradients = torch.autograd.grad(out.square().mean(), list(network.parameters()))
+        found.append((out.detach(), *gradients))
+        assert _channels_last(network)
+    assert "_Conv3x3" in _nodes(network(x))
+    assert not torch.equal(found[0][0], found[1][0])
+    # Biases before a norm have no gradient but rounding: against the largest of all.
+    scale = max(float(gradient.abs().max()) for gradient in found[0][1:])
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=1e-3)
+    for one, other in zip(found[0][1:], found[1][1:], strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-3 * scale)
+    narrow = build_generator("resnet6", in_channels=2, out_channels=3, width=8)
+    lay(narrow, CPU, "32")
+    assert not _channels_last(narrow)
+    assert "_Conv3x3" not in _nodes(narrow(x))
+
+
+def _channels_last(network: nn.Module) -> bool:
+    weights = [each for each in network.parameters() if each.ndim == 4]
+    return all(each.is_contiguous(memory_format=torch.channels_last) for each in weights)
+
+
+def _nodes(out: Tensor) -> str:
+    """Names of what computed a tensor."""
+    waiting, names = [out.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in names:
+            names.add(node)
+            waiting += [parent for parent, _ in node.next_functions]
+    return " ".join(node.name() for node in names)
 
 
 def test_steps_that_a_scaler_skips_are_no_reason_to_stop(tiny: MakeConfig) -> None:
