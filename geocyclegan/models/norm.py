@@ -7,7 +7,7 @@ scale, and keeps its statistics in single precision or better whatever the netwo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from geocyclegan.errors import OptionError
 from geocyclegan.models.dense import At, CellStatistics
 from geocyclegan.models.moments import Moments
+from geocyclegan.models.standardise import Sum, standardise, standardise_weighted
 
 NORMS = ("instance", "scene", "none")
 """What the `norm` argument of a network may be."""
@@ -24,7 +25,6 @@ NORMS = ("instance", "scene", "none")
 NormMode = Literal["instance", "collect", "frozen", "dense"]
 Pool = Literal["crop", "scene"]
 Core = tuple[slice, slice]
-Sum = Callable[[Tensor], Tensor]
 
 
 class SceneNorm2d(nn.Module):
@@ -112,19 +112,14 @@ class SceneNorm2d(nn.Module):
             self.collected = Moments.of(features, valid)
             out = _apply(features, self.collected, valid, self.eps)
         elif self.across is not None and self.pool == "scene" and self.training:
-            out = _weighted_norm(features, valid, self.eps, (0, 2, 3), self.across)
+            out = standardise_weighted(features, valid, self.eps, together=True, across=self.across)
         elif valid is not None or x.shape[-2] * x.shape[-1] <= 1:
-            over = (0, 2, 3) if self.pool == "scene" else (2, 3)
-            out = _weighted_norm(features, valid, self.eps, over)
-        elif self.pool == "scene" or x.shape[0] == 1:
-            # The same numbers for one sample, and it takes channels last as they are.
-            out = F.batch_norm(features, None, None, *_single(x), training=True, eps=self.eps)
+            out = standardise_weighted(features, valid, self.eps, together=self.pool == "scene")
         else:
-            weight, bias = _single(x)
-            out = F.instance_norm(features, weight=weight, bias=bias, eps=self.eps)
+            out = standardise(features, self.eps, together=self.pool == "scene")
         out = self._scaled(out, valid).to(x.dtype)
         if x.is_contiguous(memory_format=torch.channels_last):
-            # F.instance_norm answers in NCHW; the convolution that follows wants what it gave.
+            # Samples on their own answer in NCHW; the convolution that follows wants what it gave.
             out = out.contiguous(memory_format=torch.channels_last)
         return out
 
@@ -216,41 +211,12 @@ class SceneNorm2d(nn.Module):
         return f"{self.channels}, eps={self.eps}, pool={self.pool!r}, scale={self.scale}"
 
 
-def _single(x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Weights of 1 and biases of 0 that keep the statistics of half precision single.
-
-    PyTorch's kernels keep them in the precision of these, and without any in that of the features,
-    whose rounding then shows in every pixel.
-    """
-    if x.dtype not in (torch.bfloat16, torch.float16):
-        return None, None
-    ones = torch.ones(x.shape[1], dtype=torch.float32, device=x.device)
-    return ones, torch.zeros_like(ones)
-
-
 def sum_over_ranks(x: Tensor) -> Tensor:
     """Sum a tensor over all processes; gradients take the way back."""
     from torch.distributed.nn.functional import all_reduce
 
     total: Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
     return total
-
-
-def _weighted_norm(
-    x: Tensor,
-    valid: Tensor | None,
-    eps: float,
-    over: tuple[int, ...],
-    across: Sum = lambda total: total,
-) -> Tensor:
-    """Two-pass weighted mean and population variance, which does not cancel at large means."""
-    weight = x.new_ones(x.shape[0], 1, *x.shape[-2:]) if valid is None else valid.to(x.dtype)
-    # The smallest weight that is not zero is far above 1e-12, so only empty samples meet the clamp.
-    total = across(weight.sum(dim=over, keepdim=True)).clamp_min(1e-12)
-    mean = across((x * weight).sum(dim=over, keepdim=True)) / total
-    centred = x - mean
-    var = across((centred.square() * weight).sum(dim=over, keepdim=True)) / total
-    return centred * torch.rsqrt(var + eps) * (weight > 0)
 
 
 def _apply(x: Tensor, statistics: Moments, valid: Tensor | None, eps: float) -> Tensor:
