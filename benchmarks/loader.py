@@ -6,8 +6,10 @@
 Chips of random pixels are written first, as compressed GeoTIFFs, as `.npy`, and as the windows of a
 scene that a virtual set has. `decoded` reads each chip from its file; `kept` finds it in memory.
 With `--step`, seconds that a step takes for a sample of each domain, the last column says whether
-reading keeps up. `--processes` compares threads with worker processes instead, chips decoded each
-time: wall and CPU seconds for each sample, without what the processes take to start.
+reading keeps up. Mirrors and quarter turns are part of it, as for training on a CPU; `--turn-later`
+leaves them to the device, as training on CUDA does. `--processes` compares threads with worker
+processes instead, chips decoded each time: wall and CPU seconds for each sample, without what the
+processes take to start.
 
     python -m benchmarks.loader --processes --bands 13 --kinds tif
 """
@@ -52,6 +54,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=256, help="read for each line")
     parser.add_argument("--step", type=float, help="seconds of a step for each sample")
     parser.add_argument("--no-flip", action="store_true", help="no mirrors and quarter turns")
+    parser.add_argument(
+        "--turn-later", action="store_true", help="leave them to the device, as for CUDA"
+    )
     parser.add_argument("--processes", action="store_true", help="against threads")
     args = parser.parse_args(words)
     if args.processes:
@@ -86,7 +91,12 @@ def rate(
             for index in range(len(reader)):
                 reader.read(index)
     sampler = Sampler(len(chips[0]), len(chips[1]), args.batch, seed=0)
-    batches = Batches(*readers, sampler, crop=args.size, flip=not args.no_flip)
+    batches = Batches(
+        *(*readers, sampler),
+        crop=args.size,
+        flip=not args.no_flip,
+        turn_later=args.turn_later,
+    )
     steps = max(args.samples // args.batch, 2)
     ahead = prefetched(batches.load, range(steps), threads=workers)
     started = time.perf_counter()

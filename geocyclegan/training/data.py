@@ -359,7 +359,7 @@ def stack(crops: Sequence[Crop], crop: int, pin: bool = False) -> tuple[Tensor, 
         cut, seen = where.cut(levels, valid, crop)
         fill(levels_out[i], cut)
         if seen is not None:
-            fill(mask_out[i, 0], seen)
+            fill(mask_out[i], seen[np.newaxis])
             whole = whole and bool(seen.all())
     return out, None if whole else mask
 

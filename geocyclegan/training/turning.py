@@ -23,16 +23,20 @@ from geocyclegan.methods.base import Batch
 from geocyclegan.training.augment import ScalarT, lay
 from geocyclegan.training.warp import Placement
 
-_STRIP = 48
-"""Columns of a turned view are rows in memory; so many of 256 px fit into the nearest cache."""
-
 
 def fill(target: npt.NDArray[ScalarT], view: npt.NDArray[ScalarT]) -> None:
-    """Copy a view `(..., side, side)`; a turned one in strips, each read from few cached rows."""
-    across, down = view.strides[-1], view.strides[-2]
-    strip = _STRIP if abs(across) > abs(down) else view.shape[-1]
-    for start in range(0, view.shape[-1], strip):
-        target[..., start : start + strip] = view[..., start : start + strip]
+    """Copy a view `(bands, side, side)` of a chip, of which a turned one lies badly in memory."""
+    if abs(view.strides[-1]) <= abs(view.strides[-2]):
+        target[...] = view
+        return
+    # Its rows are columns of the chip. These lie a power of two apart in chips of the usual sizes,
+    # and so push each other out of the cache; in rows of an odd length they do not. Copying a band
+    # into such rows first, as it lies in memory, takes half to two thirds of the time at 256 px.
+    side = view.shape[-1]
+    upright = np.empty((side, side | 1), view.dtype)[:, :side]
+    for out, band in zip(target, view, strict=True):
+        upright[...] = band.T
+        out[...] = upright.T
 
 
 def origins(places: Sequence[Placement], crop: int, pin: bool = False) -> Tensor:
