@@ -6,8 +6,10 @@
 Chips of random pixels are written first, as compressed GeoTIFFs, as `.npy`, and as the windows of a
 scene that a virtual set has. `decoded` reads each chip from its file; `kept` finds it in memory.
 With `--step`, seconds that a step takes for a sample of each domain, the last column says whether
-reading keeps up. `--processes` compares threads with worker processes instead, chips decoded each
-time: wall and CPU seconds for each sample, without what the processes take to start.
+reading keeps up. Mirrors and quarter turns are part of it, as for training on a CPU; `--turn-later`
+leaves them to the device, as training on CUDA does. `--processes` compares threads with worker
+processes instead, chips decoded each time: wall and CPU seconds for each sample, without what the
+processes take to start.
 
     python -m benchmarks.loader --processes --bands 13 --kinds tif
 """
@@ -52,6 +54,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=256, help="read for each line")
     parser.add_argument("--step", type=float, help="seconds of a step for each sample")
     parser.add_argument("--no-flip", action="store_true", help="no mirrors and quarter turns")
+    parser.add_argument(
+        "--turn-later", action="store_true", help="leave them to the device, as for CUDA"
+    )
     parser.add_argument("--processes", action="store_true", help="against threads")
     args = parser.parse_args(words)
     if args.processes:
@@ -85,14 +90,23 @@ def rate(
         for reader in readers:
             for index in range(len(reader)):
                 reader.read(index)
-    sampler = Sampler(len(chips[0]), len(chips[1]), args.batch, seed=0)
-    batches = Batches(*readers, sampler, crop=args.size, flip=not args.no_flip)
+    batches = _batches(readers, args)
     steps = max(args.samples // args.batch, 2)
     ahead = prefetched(batches.load, range(steps), threads=workers)
     started = time.perf_counter()
     for _ in ahead:
         pass
     return float(steps * args.batch / (time.perf_counter() - started))
+
+
+def _batches(readers: tuple[LevelReader, LevelReader], args: argparse.Namespace) -> Batches:
+    a, b = readers
+    return Batches(
+        *(a, b, Sampler(len(a), len(b), args.batch, seed=0)),
+        crop=args.size,
+        flip=not args.no_flip,
+        turn_later=args.turn_later,
+    )
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -104,7 +118,7 @@ def compare(args: argparse.Namespace) -> None:
             root = Path(folder) if kind == "npy" else Path(folder) / "chips"
             for workers in args.workers:
                 for name, pool in (("threads", _threads), ("processes", _processes)):
-                    with pool(workers, (root, args.size, args.batch)) as executor:
+                    with pool(workers, (root, args)) as executor:
                         wall, cpu = _cost(executor, max(args.samples // args.batch, 2), workers)
                     print(
                         f"{kind:8s} {bands:5d} {workers:7d} {name:9s} |"
@@ -116,13 +130,12 @@ def compare(args: argparse.Namespace) -> None:
 _loader: Batches
 
 
-def _open(root: Path, size: int, batch: int) -> None:
+def _open(root: Path, args: argparse.Namespace) -> None:
     global _loader
     torch.set_num_threads(1)
     a, b = ChipSet.open(root, "a"), ChipSet.open(root, "b")
     readers = LevelReader(a, Budget(0)), LevelReader(b, Budget(0))
-    sampler = Sampler(len(a), len(b), batch, seed=0)
-    _loader = Batches(*readers, sampler, crop=size, flip=True)
+    _loader = _batches(readers, args)
 
 
 def _load(step: int) -> tuple[Batch, int, float, float]:
@@ -130,12 +143,12 @@ def _load(step: int) -> tuple[Batch, int, float, float]:
     return _loader.load(step), os.getpid(), before, time.process_time()
 
 
-def _threads(workers: int, how: tuple[Path, int, int]) -> Executor:
+def _threads(workers: int, how: tuple[Path, argparse.Namespace]) -> Executor:
     _open(*how)
     return ThreadPoolExecutor(workers)
 
 
-def _processes(workers: int, how: tuple[Path, int, int]) -> Executor:
+def _processes(workers: int, how: tuple[Path, argparse.Namespace]) -> Executor:
     # Batches come back in shared memory, as from a DataLoader of PyTorch.
     spawn = torch.multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, spawn, initializer=_open, initargs=how)

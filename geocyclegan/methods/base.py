@@ -50,19 +50,17 @@ class Batch:
         return (self.a, self.valid_a) if domain == "a" else (self.b, self.valid_b)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device."""
-
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
-
+        """The same batch on another device; what is one tensor here is one there."""
+        tensors = self.a, self.b, self.valid_a, self.valid_b, self.labels_a
+        moved = {id(t): t.to(device, non_blocking=non_blocking) for t in tensors if t is not None}
         return Batch(
-            self.a.to(device, non_blocking=non_blocking),
-            self.b.to(device, non_blocking=non_blocking),
-            move(self.valid_a),
-            move(self.valid_b),
+            moved[id(self.a)],
+            moved[id(self.b)],
+            moved.get(id(self.valid_a)),
+            moved.get(id(self.valid_b)),
             None if self.pairs is None else self.pairs.to(device, non_blocking),
             None if self.weak is None else self.weak.to(device, non_blocking),
-            labels_a=move(self.labels_a),
+            labels_a=moved.get(id(self.labels_a)),
         )
 
 

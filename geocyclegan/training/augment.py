@@ -34,15 +34,20 @@ class Augmentation:
     def apply(self, image: npt.NDArray[ScalarT], crop: int) -> npt.NDArray[ScalarT]:
         """Return a view of `image` `(..., height, width)`, whose last two sides become `crop`."""
         view = image[..., self.row : self.row + crop, self.col : self.col + crop]
-        if self.mirrored:
-            view = view[..., ::-1]
-        return np.rot90(view, self.turns, axes=(-2, -1)) if self.turns else view
+        return lay(view, self.mirrored, self.turns)
 
     def cut(
         self, levels: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_] | None, crop: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_] | None]:
         """Return views of levels `(bands, height, width)` and mask; None: all are valid."""
         return self.apply(levels, crop), None if valid is None else self.apply(valid, crop)
+
+
+def lay(image: npt.NDArray[ScalarT], mirrored: bool, turns: int) -> npt.NDArray[ScalarT]:
+    """Return a view of `image` `(..., side, side)`, mirrored, then turned."""
+    if mirrored:
+        image = image[..., ::-1]
+    return np.rot90(image, turns, axes=(-2, -1)) if turns else image
 
 
 def draw(

@@ -25,15 +25,24 @@ from geocyclegan.chips.reader import ChipSet
 from geocyclegan.methods.base import Batch
 from geocyclegan.training.mapped import MappedLevels
 from geocyclegan.training.pairset import Hints
-from geocyclegan.training.radiometric import Radiometric, RadiometricOptions, apply_all
+from geocyclegan.training.radiometric import (
+    Radiometric,
+    RadiometricOptions,
+    any_by_pixel,
+    apply_all,
+)
 from geocyclegan.training.sampler import ChipSampler
-from geocyclegan.training.warp import Geometry, Placement, place
+from geocyclegan.training.turning import Unturned, fill, origins
+from geocyclegan.training.warp import Geometry, Placement, place, upright
 
 CACHE_BYTES = 2 * 1024**3
 """Memory for chips that are kept as levels; the others are decoded each time."""
 
 Levels = npt.NDArray[np.float32]
 Valid = npt.NDArray[np.bool_]
+Crop = tuple[Levels, Valid | None, Placement]
+"""A chip, where it is valid, and which part of it is meant."""
+
 T = TypeVar("T")
 
 
@@ -220,6 +229,7 @@ class Batches:
         crop: side of the crops in pixels.
         flip: mirror and turn them.
         pin: put them into page-locked memory, from where they move to CUDA in the background.
+        turn_later: mirror and turn a batch where it moves to, not here; the values are the same.
         geometry: other scales and angles; the default is none.
         radiometric: what happens to their values; the default is nothing.
         labels: classes of the chips of A, to go along with them.
@@ -234,6 +244,7 @@ class Batches:
         crop: int,
         flip: bool,
         pin: bool = False,
+        turn_later: bool = False,
         geometry: Geometry | None = None,
         radiometric: RadiometricOptions | None = None,
         labels: LabelSet | None = None,
@@ -244,6 +255,8 @@ class Batches:
         self._crop, self._flip, self._pin = crop, flip, pin
         self._geometry = geometry or Geometry()
         self._looks = Radiometric.both(a.chips.domain, b.chips.domain, radiometric)
+        # Speckle is drawn pixel by pixel, so that its pixels must lie as they will stay.
+        self._turn_later = turn_later and flip and not any_by_pixel(self._looks)
 
     def load(self, step: int) -> Batch:
         """Make the batch of a step.
@@ -251,23 +264,19 @@ class Batches:
         Raises:
             ChipsError: a chip cannot be read.
         """
-        crops_a, crops_b, classes, randoms = [], [], [], []
+        crops_a, crops_b, chosen, randoms = [], [], [], []
         for sample in self._sampler.samples(step):
             index_a, index_b, random = self._sampler.draw(sample)
             crops_a.append(self._crop_of(self._a, index_a, random))
-            if self._labels is not None:
-                classes.append(self._labels_of(self._labels, index_a, crops_a[-1][2]))
             if self._b is not self._a:
                 crops_b.append(self._crop_of(self._b, index_b, random))
+            chosen.append(index_a)
             randoms.append(random)
-        a, valid_a = stack(crops_a, self._crop, self._pin)
-        if self._b is self._a:
-            # A method that looks at one domain.
-            apply_all(self._looks[:1], ((a, valid_a),), randoms)
-            return Batch(a, a, valid_a, valid_a)
-        b, valid_b = stack(crops_b, self._crop, self._pin)
-        apply_all(self._looks, ((a, valid_a), (b, valid_b)), randoms)
-        return Batch(a, b, valid_a, valid_b, labels_a=torch.stack(classes) if classes else None)
+        if not self._turn_later:
+            return self._batch(crops_a, crops_b, chosen, randoms)
+        batch = self._batch(_upright(crops_a), _upright(crops_b), chosen, randoms)
+        from_a = self._origins(crops_a)
+        return Unturned.of(batch, from_a, self._origins(crops_b) if crops_b else from_a)
 
     def names(self, step: int) -> str:
         """Return the files of a step's batch, for messages."""
@@ -276,9 +285,32 @@ class Batches:
         b = ", ".join(str(self._b.chips.paths[index]) for _, index in drawn)
         return f"{a} and {b}"
 
-    def _crop_of(
-        self, reader: LevelReader, index: int, random: np.random.Generator
-    ) -> tuple[Levels, Valid | None, Placement]:
+    def _batch(
+        self,
+        crops_a: Sequence[Crop],
+        crops_b: Sequence[Crop],
+        chosen: Sequence[int],
+        randoms: Sequence[np.random.Generator],
+    ) -> Batch:
+        """Cut crops, and labels of the chosen chips of A; without B, A is on both sides."""
+        a, valid_a = stack(crops_a, self._crop, self._pin)
+        if not crops_b:
+            # A method that looks at one domain.
+            apply_all(self._looks[:1], ((a, valid_a),), randoms)
+            return Batch(a, a, valid_a, valid_a)
+        b, valid_b = stack(crops_b, self._crop, self._pin)
+        apply_all(self._looks, ((a, valid_a), (b, valid_b)), randoms)
+        labels = None
+        if self._labels is not None:
+            pairs = zip(chosen, crops_a, strict=True)
+            labels = torch.stack([self._labels_of(self._labels, i, crop[2]) for i, crop in pairs])
+            labels = labels.pin_memory() if self._pin else labels
+        return Batch(a, b, valid_a, valid_b, labels_a=labels)
+
+    def _origins(self, crops: Sequence[Crop]) -> Tensor:
+        return origins([where for _, _, where in crops], self._crop, self._pin)
+
+    def _crop_of(self, reader: LevelReader, index: int, random: np.random.Generator) -> Crop:
         levels, valid = reader.read(index)
         where = place(
             random, reader.chips.size, self._crop, self._geometry, flip=self._flip, valid=valid
@@ -306,9 +338,11 @@ class StepBatches(Protocol):
         ...
 
 
-def stack(
-    crops: Sequence[tuple[Levels, Valid | None, Placement]], crop: int, pin: bool = False
-) -> tuple[Tensor, Tensor | None]:
+def _upright(crops: Sequence[Crop]) -> list[Crop]:
+    return [(levels, valid, upright(where)) for levels, valid, where in crops]
+
+
+def stack(crops: Sequence[Crop], crop: int, pin: bool = False) -> tuple[Tensor, Tensor | None]:
     """Cut crops out of chips, straight into the tensors of a batch.
 
     Returns:
@@ -322,9 +356,10 @@ def stack(
     levels_out, mask_out = out.numpy(), mask.numpy()
     whole = True
     for i, (levels, valid, where) in enumerate(crops):
-        levels_out[i], seen = where.cut(levels, valid, crop)
+        cut, seen = where.cut(levels, valid, crop)
+        fill(levels_out[i], cut)
         if seen is not None:
-            mask_out[i, 0] = seen
+            fill(mask_out[i], seen[np.newaxis])
             whole = whole and bool(seen.all())
     return out, None if whole else mask
 

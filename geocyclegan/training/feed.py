@@ -86,7 +86,7 @@ def make_feed(
     budget: Budget,
     ranks: Ranks | None = None,
     *,
-    pin: bool = False,
+    cuda: bool = False,
 ) -> Feed:
     """Put together what a run reads.
 
@@ -95,7 +95,7 @@ def make_feed(
         chips: the chips.
         budget: what chips are kept in.
         ranks: who trains together, each on its part of every batch; None: nobody else does.
-        pin: put batches into page-locked memory.
+        cuda: batches move to a CUDA device, from page-locked memory; they are turned there.
 
     Raises:
         ChipsError: the method needs pairs and the chips have none.
@@ -118,7 +118,8 @@ def make_feed(
             sampler,
             crop=crop,
             flip=config.flip,
-            pin=pin,
+            pin=cuda,
+            turn_later=cuda,
             geometry=geometry,
             radiometric=looks,
         )
@@ -131,7 +132,8 @@ def make_feed(
             sampler,
             crop=crop,
             flip=config.flip,
-            pin=pin,
+            pin=cuda,
+            turn_later=cuda,
             geometry=geometry,
             radiometric=radiometric,
             labels=labels,

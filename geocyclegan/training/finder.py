@@ -78,7 +78,9 @@ def find_lr(config: TrainConfig, steps: int = STEPS) -> Trial:
     budget = Budget()
     try:
         state = TrainingState(fabric, config.updated({"steps": steps}), chips)
-        batches = hinted(make_feed(config, chips, budget).batches, config, chips, budget)
+        cuda = state.device.type == "cuda"
+        feed = make_feed(config, chips, budget, cuda=cuda)
+        batches = hinted(feed.batches, config, chips, budget, cuda=cuda)
         return _try(state, batches, config.accumulate, steps)
     finally:
         end(ranks)

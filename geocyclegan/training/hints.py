@@ -29,7 +29,7 @@ def hinted(
     budget: Budget,
     ranks: Ranks | None = None,
     *,
-    pin: bool = False,
+    cuda: bool = False,
 ) -> HintedBatches:
     """Put the pairs of a resolved configuration beside its unpaired batches.
 
@@ -39,7 +39,7 @@ def hinted(
         chips: with the pairs, where there are any.
         budget: memory to keep chips in.
         ranks: who trains together, each on its part of the pairs; None: nobody else does.
-        pin: put batches into page-locked memory.
+        cuda: batches move to a CUDA device, from page-locked memory; they are turned there.
     """
 
     def paired(pairs: PairSet, seed: int) -> PairedBatches:
@@ -59,7 +59,8 @@ def hinted(
             *(*readers, ours),
             crop=config.crop or 0,
             flip=config.flip,
-            pin=pin,
+            pin=cuda,
+            turn_later=cuda,
             geometry=geometry_of(config),
         )
 

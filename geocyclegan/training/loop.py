@@ -189,9 +189,9 @@ class _Trainer:
         self._config, self._chips, self._run = config, chips, run
         self._state, self._stop, self._ranks = state, stop, ranks
         self._total, self._crop = config.steps or 0, config.crop or 0
-        pin = state.device.type == "cuda"
-        self._feed = feed = make_feed(config, chips, budget, ranks, pin=pin)
-        self._batches = hinted(feed.batches, config, chips, budget, ranks, pin=pin)
+        cuda = state.device.type == "cuda"
+        self._feed = feed = make_feed(config, chips, budget, ranks, cuda=cuda)
+        self._batches = hinted(feed.batches, config, chips, budget, ranks, cuda=cuda)
         self._reporter: Reporter | None = None
         if ranks.leads:
             known = known_pairs(config, chips, budget)

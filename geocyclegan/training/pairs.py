@@ -13,9 +13,15 @@ from geocyclegan.methods.base import Batch
 from geocyclegan.training.augment import centred
 from geocyclegan.training.data import Budget, LevelReader, Levels, StepBatches, Valid, stack
 from geocyclegan.training.pairset import PairSet
-from geocyclegan.training.radiometric import Radiometric, RadiometricOptions, apply_all
+from geocyclegan.training.radiometric import (
+    Radiometric,
+    RadiometricOptions,
+    any_by_pixel,
+    apply_all,
+)
 from geocyclegan.training.sampler import ChipSampler, epoch_order, random_of, scene_sets
-from geocyclegan.training.warp import Geometry, Placement, place
+from geocyclegan.training.turning import Unturned, origins
+from geocyclegan.training.warp import Geometry, Placement, place, upright
 
 # Streams of random numbers, apart from those of the unpaired samplers.
 _ORDER, _SAMPLES = 3, 4
@@ -125,6 +131,7 @@ class PairedBatches:
         crop: side of the crops in pixels.
         flip: mirror and turn them.
         pin: put them into page-locked memory, from where they move to CUDA in the background.
+        turn_later: mirror and turn a batch where it moves to, not here; the values are the same.
         geometry: other scales and angles, the same for both; the default is none.
         radiometric: what happens to the values of A, of B, of both or of neither; the truth that a
             network is measured against is best left alone.
@@ -139,6 +146,7 @@ class PairedBatches:
         crop: int,
         flip: bool,
         pin: bool = False,
+        turn_later: bool = False,
         geometry: Geometry | None = None,
         radiometric: tuple[RadiometricOptions | None, RadiometricOptions | None] = (None, None),
     ) -> None:
@@ -150,6 +158,7 @@ class PairedBatches:
             Radiometric.of(a.chips.domain, radiometric[0]),
             Radiometric.of(b.chips.domain, radiometric[1]),
         )
+        self._turn_later = turn_later and flip and not any_by_pixel(self._looks)
 
     def load(self, step: int) -> Batch:
         """Make the batch of a step; both its masks are the pixels that are valid in A and B.
@@ -157,7 +166,7 @@ class PairedBatches:
         Raises:
             ChipsError: a chip cannot be read, or two of a pair differ in size.
         """
-        places, randoms = [], []
+        places, drawn, randoms = [], [], []
         for sample in self._sampler.samples(step):
             index_a, index_b, random = self._sampler.draw(sample)
             a, b, valid = read_pair(self._a, self._b, index_a, index_b)
@@ -166,11 +175,15 @@ class PairedBatches:
                 flip=self._flip,
                 valid=valid,
             )
-            places.append((a, b, valid, where))
+            places.append((a, b, valid, upright(where) if self._turn_later else where))
+            drawn.append(where)
             randoms.append(random)
         batch = stack_pairs(places, self._crop, self._pin)
         apply_all(self._looks, (batch.side("a"), batch.side("b")), randoms)
-        return batch
+        if not self._turn_later:
+            return batch
+        both = origins(drawn, self._crop, self._pin)
+        return Unturned.of(batch, both, both)
 
     def names(self, step: int) -> str:
         """Return the files of a step's batch, for messages."""

@@ -125,6 +125,11 @@ class Radiometric:
         """Return the changes of both domains."""
         return cls.of(a, options), cls.of(b, options)
 
+    @property
+    def by_pixel(self) -> bool:
+        """Whether numbers are drawn for each pixel, in the order in which the pixels lie."""
+        return self.options.speckle is not None
+
     def apply(
         self,
         levels: npt.NDArray[np.float32],
@@ -186,6 +191,11 @@ def _physical(band: BandInfo, levels: npt.NDArray[np.float32]) -> npt.NDArray[np
 
 def _to_levels(band: BandInfo, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     return band.scaling.forward((values - band.offset) / (band.scale or 1.0))
+
+
+def any_by_pixel(looks: Sequence[Radiometric | None]) -> bool:
+    """Return whether numbers are drawn for each pixel in any of the domains."""
+    return any(look is not None and look.by_pixel for look in looks)
 
 
 def apply_all(

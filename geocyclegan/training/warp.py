@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from geocyclegan.errors import OptionError
-from geocyclegan.training.augment import Augmentation, ScalarT, draw
+from geocyclegan.training.augment import Augmentation, draw, lay
 
 LARGEST_ZOOM = 2.0
 """Beyond it, interpolation between four pixels would skip some of those that it shrinks."""
@@ -87,7 +87,7 @@ class Warp:
         share = sampled[0, -1].numpy()
         seen = share >= 0.5
         out = np.where(seen, sampled[0, :-1].numpy() / np.maximum(share, 0.5), np.float32(0.0))
-        return self._laid(out), self._laid(seen)
+        return lay(out, self.mirrored, self.turns), lay(seen, self.mirrored, self.turns)
 
     def _grid(self, height: int, width: int, crop: int) -> npt.NDArray[np.float32]:
         """Where each pixel of the crop lies in the chip, from -1 to 1, as (x, y)."""
@@ -99,14 +99,14 @@ class Warp:
         rows = self.row - across * sine + down * cosine
         return np.stack([2 * cols / width - 1, 2 * rows / height - 1], axis=-1).astype(np.float32)
 
-    def _laid(self, image: npt.NDArray[ScalarT]) -> npt.NDArray[ScalarT]:
-        if self.mirrored:
-            image = image[..., ::-1]
-        return np.rot90(image, self.turns, axes=(-2, -1)) if self.turns else image
-
 
 Placement = Augmentation | Warp
 """Where a crop comes from, and how it is laid down."""
+
+
+def upright(where: Placement) -> Placement:
+    """Return the same crop as it lies in its chip, neither mirrored nor turned."""
+    return replace(where, mirrored=False, turns=0)
 
 
 def place(
