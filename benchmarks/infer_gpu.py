@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     batches = [int(text) for text in args.batches.split(",")]
     with tempfile.TemporaryDirectory() as folder:
         scene = Path(folder) / "scene.tif"
-        make_scene(scene, args.size, "tiled")
+        make_scene(scene, args.size, args.size, "tiled")
         bundle = make_bundle(Path(folder) / "model", args.generator, args.width)
         options = TranslateOptions(
             device=device,

@@ -22,8 +22,8 @@ from typing import cast
 BANDS_IN, BANDS_OUT = 2, 3
 
 
-def make_scene(path: Path, size: int, layout: str) -> None:
-    """Write a synthetic scene of `size` x `size` px, two 16-bit bands, window by window."""
+def make_scene(path: Path, width: int, height: int, layout: str) -> None:
+    """Write a synthetic scene, two 16-bit bands, window by window."""
     import numpy as np
     import rasterio
     from affine import Affine
@@ -31,14 +31,14 @@ def make_scene(path: Path, size: int, layout: str) -> None:
 
     tiles = {"tiled": True, "blockxsize": 512, "blockysize": 512} if layout == "tiled" else {}
     rng = np.random.default_rng(0)
-    texture = rng.gamma(2.0, 400.0, (BANDS_IN, 512, size)).astype(np.uint16)
+    texture = rng.gamma(2.0, 400.0, (BANDS_IN, 512, width)).astype(np.uint16)
     with rasterio.open(
         path,
         "w",
         driver="GTiff",
         BIGTIFF="IF_SAFER",
-        height=size,
-        width=size,
+        height=height,
+        width=width,
         count=BANDS_IN,
         dtype="uint16",
         crs="EPSG:32630",
@@ -46,10 +46,10 @@ def make_scene(path: Path, size: int, layout: str) -> None:
         compress="LZW",
         **tiles,
     ) as dataset:
-        for row in range(0, size, 512):
-            rows = min(512, size - row)
+        for row in range(0, height, 512):
+            rows = min(512, height - row)
             shifted = np.roll(texture, row, axis=2)[:, :rows]
-            dataset.write(shifted, window=Window(0, row, size, rows))
+            dataset.write(shifted, window=Window(0, row, width, rows))
 
 
 def translate(scene_path: Path, out: Path, tile: int, mode: str) -> None:
@@ -92,7 +92,9 @@ def translate(scene_path: Path, out: Path, tile: int, mode: str) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what can be chosen."""
-    parser.add_argument("--sizes", default="5000,20000", help="pixels per side")
+    parser.add_argument(
+        "--sizes", default="5000,20000", help="pixels per side, or 5000x40000: width and height"
+    )
     parser.add_argument("--layout", default="tiled,striped", help="how the scene is stored")
     parser.add_argument("--norm-stats", default="dense,tile", help="modes")
     parser.add_argument("--tile", type=int, default=512)
@@ -105,26 +107,27 @@ def run(args: argparse.Namespace) -> None:
         scene, out = args.child
         translate(scene, out, args.tile, args.norm_stats)
         return
-    head = f"{'layout':8} {'mode':7} {'side px':>8}"
+    head = f"{'layout':8} {'mode':7} {'px':>12}"
     print(f"{head} {'peak MiB':>9} {'against smallest':>17} {'MP/s':>6}")
     for layout, mode in itertools.product(args.layout.split(","), args.norm_stats.split(",")):
         first = 0.0
-        for size in (int(text) for text in args.sizes.split(",")):
-            figures = measure(size, layout, mode, args.tile)
+        for text in args.sizes.split(","):
+            width, height = map(int, text.split("x") if "x" in text else (text, text))
+            figures = measure(width, height, layout, mode, args.tile)
             first = first or figures["peak_mib"]
             print(
-                f"{layout:8} {mode:7} {size:8} {figures['peak_mib']:9.0f}"
+                f"{layout:8} {mode:7} {text:>12} {figures['peak_mib']:9.0f}"
                 f" {figures['peak_mib'] / first - 1:+17.1%}"
-                f" {size * size / 1e6 / figures['seconds']:6.1f}",
+                f" {width * height / 1e6 / figures['seconds']:6.1f}",
                 flush=True,
             )
 
 
-def measure(size: int, layout: str, mode: str, tile: int) -> dict[str, float]:
+def measure(width: int, height: int, layout: str, mode: str, tile: int) -> dict[str, float]:
     """Translate a scene in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         scene, out = Path(folder) / "scene.tif", Path(folder) / "product.tif"
-        make_scene(scene, size, layout)
+        make_scene(scene, width, height, layout)
         script = str(Path(__file__).with_name("infer.py"))
         command = [sys.executable, script, "memory", "--tile", str(tile), "--norm-stats", mode]
         done = subprocess.run(

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     device = choose_device(args.device)
     with tempfile.TemporaryDirectory() as folder:
         scene = Path(folder) / "scene.tif"
-        make_scene(scene, args.size, "tiled")
+        make_scene(scene, args.size, args.size, "tiled")
         bundle = make_bundle(Path(folder) / "model", args.generator, args.width)
         network = bundle.generator("a2b", device)
         options = TranslateOptions(

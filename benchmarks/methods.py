@@ -3,7 +3,8 @@
     python benchmarks/methods.py spain=s1.tif,s2.tif joplin=pre.tif,post.tif --work DIR --device cpu
     python benchmarks/methods.py chips/ [more/ ...] --width 64 --crop 256 --steps 2000 --device cuda
 
-A set is a folder made by `chip --pair`, or NAME=A,B, two scenes that are chipped so into --work.
+A set is a folder made by `chip --pair`, or NAME=A,B, two scenes that are chipped so into --work, or
+NAME=A,B,LABELS with a raster of classes of A.
 Without other options networks are small, for a CPU. Methods that need labels are left out where the
 chips have none. Unpaired methods see the chips as loose images; the pairs of the validation set are
 only looked at afterwards. Errors are mean absolute differences of levels, whose range is −1 to 1,
@@ -71,9 +72,10 @@ def _folder(text: str, arguments: argparse.Namespace) -> tuple[str, Path]:
         raise SystemExit(f"{text}: give --work DIR, where its chips shall lie")
     folder: Path = arguments.work / name
     if not (folder / "chips.parquet").exists():
-        a, b = scenes.split(",")
+        a, b, *labels = scenes.split(",")
         words = ["chip", a, "--pair", b, "--size", arguments.crop, "--stride", arguments.crop]
         words += ["--val", "0.3", "--out", folder, "--overwrite"]
+        words += ["--labels", *labels] if labels else []
         command = [sys.executable, "-m", "geocyclegan", "-q", "--progress", "none"]
         subprocess.run([*command, *map(str, words)], check=True)
     return name, folder
