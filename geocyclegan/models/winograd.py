@@ -73,8 +73,8 @@ def pays(module: nn.Module) -> bool:
         and module.stride == (1, 1)
         and module.dilation == (1, 1)
         and module.groups == 1
-        and (module.padding == (0, 0) or module.padding_mode == "zeros")
         and not isinstance(module.padding, str)
+        and (module.padding == (0, 0) or module.padding_mode == "zeros")
         and min(module.in_channels, module.out_channels) >= _LEAST_CHANNELS
     )
 
@@ -98,25 +98,27 @@ def forward(module: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 class _Conv3x3(torch.autograd.Function):
-    """The convolution with its gradients; only the input and the transformed kernels are kept."""
+    """The convolution with its gradients; nothing is kept but what a convolution keeps.
+
+    Transformed kernels are four times as large, and layers see several batches before gradients.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         tiles = _Tiles.of(x)
-        kernels = _kernels(weight)
-        ctx.save_for_backward(x, kernels)
-        return tiles.output(torch.bmm(tiles.windows(x), kernels.transpose(1, 2)))
+        ctx.save_for_backward(x, weight)
+        return tiles.output(torch.bmm(tiles.windows(x), _kernels(weight).transpose(1, 2)))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, kernels = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         tiles = _Tiles.of(x)
         products = tiles.output_gradient(grad)
         for_x = for_weight = None
         if ctx.needs_input_grad[0]:
-            for_x = tiles.windows_gradient(torch.bmm(products, kernels))
+            for_x = tiles.windows_gradient(torch.bmm(products, _kernels(weight)))
         if ctx.needs_input_grad[1]:
             for_weight = _kernels_gradient(torch.bmm(products.transpose(1, 2), tiles.windows(x)))
         return for_x, for_weight
