@@ -132,9 +132,8 @@ class Bench:
 
     def levels(self, options: EngineOptions) -> tuple[npt.NDArray[np.float32], Mask]:
         """Translate the scene to levels."""
-        engine = TileEngine(
-            self.generator, self.source, self.target, self.device, options, self.trained
-        )
+        known = self.trained if options.statistics.mode == "frozen" else None
+        engine = TileEngine(self.generator, self.source, self.target, self.device, options, known)
         whole = Window(0, 0, self.height, self.width)
         levels = np.zeros((self.target.count, *whole.shape), np.float32)
         valid = np.zeros(whole.shape, np.bool_)

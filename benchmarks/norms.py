@@ -162,8 +162,9 @@ class Set:
                 options = EngineOptions(
                     tile=CUT, window=bundle.tile, statistics=StatisticsOptions(mode=asked)
                 )
+                known = trained if mode == "frozen" else None
                 engines = [
-                    TileEngine(generator, source, target, torch.device("cpu"), cut, trained)
+                    TileEngine(generator, source, target, torch.device("cpu"), cut, known)
                     for cut in (options, replace(options, tile=OTHER))
                 ]
                 (levels, valid), (other, _) = (

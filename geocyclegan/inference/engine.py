@@ -88,8 +88,8 @@ class TileEngine:
         target: the domain of the product.
         device: where the generator is.
         options: how to cut, and whose statistics to use.
-        trained: statistics of the training set, for mode "frozen"; for "sample" and "exact" those
-            of the scene if they are known already.
+        known: statistics of the training set, for mode "frozen"; for "sample" and "exact" those of
+            the scene if it has been measured already; None for all others.
 
     Attributes:
         options: how to cut, and whose statistics to use.
@@ -102,11 +102,11 @@ class TileEngine:
         target: Domain,
         device: torch.device,
         options: EngineOptions,
-        trained: Sequence[Moments] | None = None,
+        known: Sequence[Moments] | None = None,
     ) -> None:
         self._generator, self._device = generator, device
         self._source, self._target = source, target
-        self.options, self._trained = options, trained
+        self.options, self._known = options, known
         cuda = device.type == "cuda"
         self._batch = options.batch or (_BATCH_CUDA if cuda else 1)
         self._dense: DenseStatistics | None = None
@@ -226,8 +226,8 @@ class TileEngine:
         if not isinstance(generator, Generator):
             return
         generator.thaw()
-        if mode == "frozen" or (self._trained is not None and mode in ("sample", "exact")):
-            freeze_given(generator, self._trained)
+        if mode == "frozen" or (self._known is not None and mode in ("sample", "exact")):
+            freeze_given(generator, self._known)
         elif mode in ("sample", "exact"):
             self._measure(generator, levels)
         elif mode == "dense":
