@@ -124,7 +124,8 @@ class BandSketch:
         wide = values.astype(np.float64)
         mean = float(wide.mean())
         wide -= mean
-        self._merge_moments(values.size, mean, float(np.dot(wide, wide)))
+        # Not np.dot, whose threads wait for each other longer than they work on so few values.
+        self._merge_moments(values.size, mean, float(np.square(wide, out=wide).sum()))
         lowest = float(values.min())
         self.minimum = min(self.minimum, lowest)
         self.maximum = max(self.maximum, float(values.max()))
