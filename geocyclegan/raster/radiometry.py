@@ -9,7 +9,7 @@ the extremes of the data it was fitted on:
   than a hundred times the bulk (a stray -9999) is cut there.
 - `linear:LO,HI`: a fixed physical range.
 - `percentile:LO,HI`: the range between two percentiles, what lies beyond is clipped.
-- `db`: 10 log10, which is decibel for a power and half of it for an amplitude; then as `auto`, whose
+- `db`: 10 log10, decibel for a power and half of it for an amplitude; then as `auto`, whose
   levels are the same for both.
 - `log1p`: sign(x) log(1 + |x|), then as `auto`.
 - `zscore`: the mean ± 3 standard deviations.
