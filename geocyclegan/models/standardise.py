@@ -6,8 +6,8 @@ water or of an empty part of a map, has gradients of 1e6 in single precision and
 bf16, whose rounding leaves flat features exactly flat. Adam's second moment remembers the former
 for tens of thousands of steps, in which the layers barely learn; the latter end the run.
 
-So where the variance is below eps, and the quotient is no longer the deviation's, gradients are
-multiplied by variance / eps. What comes out, and gradients elsewhere, stay the same.
+So where the variance is below a tenth of eps, gradients are multiplied by 10 variance / eps. What
+comes out, and gradients elsewhere, stay the same.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Sum = Callable[[Tensor], Tensor]
+
+_FAINT = 0.1
+"""Share of eps below which a variance is no contrast. New narrow networks have channels not far
+above it, which must train as anybody's do."""
 
 
 def standardise(x: Tensor, eps: float, *, together: bool) -> Tensor:
@@ -82,7 +86,7 @@ def standardise_weighted(
 
 
 def _damping(var: Tensor, eps: float) -> Tensor:
-    return (var / eps).clamp(0.0, 1.0)
+    return (var / (_FAINT * eps)).clamp(0.0, 1.0)
 
 
 class _Damped(torch.autograd.Function):
