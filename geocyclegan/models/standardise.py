@@ -6,8 +6,8 @@ water or of an empty part of a map, has gradients of 1e6 in single precision and
 bf16, whose rounding leaves flat features exactly flat. Adam's second moment remembers the former
 for tens of thousands of steps, in which the layers barely learn; the latter end the run.
 
-So where the variance is below a tenth of eps, gradients are multiplied by 10 variance / eps. What
-comes out, and gradients elsewhere, stay the same.
+So where the variance is below a hundredth of eps, gradients are multiplied by 100 variance / eps.
+What comes out, and gradients elsewhere, stay the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 Sum = Callable[[Tensor], Tensor]
 
-_FAINT = 0.1
+_FAINT = 0.01
 """Share of eps below which a variance is no contrast. New narrow networks have channels not far
 above it, which must train as anybody's do."""
 

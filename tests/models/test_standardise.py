@@ -49,9 +49,9 @@ def test_gradients_have_gradients() -> None:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("share", [0.0, 1e-5, 1e-2, 9e-2, 0.15])
+@pytest.mark.parametrize("share", [0.0, 1e-6, 1e-3, 9e-3, 1.5e-2])
 def test_gradients_fade_with_the_contrast(weighted: bool, share: float) -> None:
-    """By 10 variance / eps where that is below 1, and nowhere else."""
+    """By 100 variance / eps where that is below 1, and nowhere else."""
     x = _features(torch.float64)
     var, mean = torch.var_mean(x[1, 2], correction=0)
     x[1, 2] = 0.7 + (x[1, 2] - mean) * (share * EPS / var).sqrt()
@@ -66,7 +66,7 @@ def test_gradients_fade_with_the_contrast(weighted: bool, share: float) -> None:
     seed = torch.randn_like(out)
     (found,), (expected,) = (torch.autograd.grad(each, x, seed) for each in (out, plain))
     factor = torch.ones(3, 4, 1, 1)
-    factor[1, 2] = min(10 * share, 1.0)
+    factor[1, 2] = min(100 * share, 1.0)
     torch.testing.assert_close(found, expected * factor, rtol=1e-4, atol=1e-9)
 
 
