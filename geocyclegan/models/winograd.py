@@ -134,6 +134,9 @@ class _Tiles:
         self.samples, self.height, self.width = samples, height, width
         self.rows, self.cols = -(-(height - 2) // _OUT), -(-(width - 2) // _OUT)
         self.count = samples * self.rows * self.cols
+        # How far the last tiles hang over the border.
+        self.below = self.rows * _OUT + 2 - height
+        self.right = self.cols * _OUT + 2 - width
 
     @classmethod
     def of(cls, x: Tensor) -> _Tiles:
@@ -142,10 +145,10 @@ class _Tiles:
     def windows(self, x: Tensor) -> Tensor:
         """Transform the windows of an image."""
         # Zeros where the last tiles hang over the border; what they make of them is cut off.
-        below = self.rows * _OUT + 2 - self.height
-        right = self.cols * _OUT + 2 - self.width
-        if below or right:
-            x = F.pad(x, (0, right, 0, below)).contiguous(memory_format=torch.channels_last)
+        if self.below or self.right:
+            x = F.pad(x, (0, self.right, 0, self.below)).contiguous(
+                memory_format=torch.channels_last
+            )
         n, c, i, j = x.stride()
         windows = x.as_strided(
             (_IN, _IN, self.samples, self.rows, self.cols, x.shape[1]),
@@ -182,10 +185,8 @@ class _Tiles:
 
     def output_gradient(self, grad: Tensor) -> Tensor:
         """The transpose of `output`."""
-        below = self.rows * _OUT + 2 - self.height
-        right = self.cols * _OUT + 2 - self.width
-        if below or right:
-            grad = F.pad(grad, (0, right, 0, below))
+        if self.below or self.right:
+            grad = F.pad(grad, (0, self.right, 0, self.below))
         tiles = grad.permute(0, 2, 3, 1).reshape(
             self.samples, self.rows, _OUT, self.cols, _OUT, grad.shape[1]
         )
