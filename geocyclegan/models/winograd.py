@@ -48,7 +48,29 @@ _OUTPUT = (
 )
 
 
-def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+class Kernels:
+    """The transformed kernels of a layer, kept until its weights change.
+
+    A step runs a generator up to three times forward and three times back on the same weights.
+    """
+
+    def __init__(self) -> None:
+        self._of: tuple[int, int] | None = None
+        self._kept: Tensor | None = None
+
+    def of(self, weight: Tensor) -> Tensor:
+        """Transform kernels (out channels, channels, 3, 3) to (36, out channels, channels)."""
+        # What changes weights in place raises their version; `training.optimizers` sees to it for
+        # fused optimisers, which do not.
+        now = (weight.data_ptr(), weight._version)
+        if self._kept is None or self._of != now:
+            self._of, self._kept = now, _kernels(weight.detach())
+        return self._kept
+
+
+def conv3x3(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, kernels: Kernels | None = None
+) -> Tensor:
     """Convolve images with 3 × 3 kernels at stride 1, without padding.
 
     Args:
@@ -56,12 +78,13 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             channels last.
         weight: kernels (out channels, channels, 3, 3).
         bias: one number for each output channel; None: none is added.
+        kernels: where the transformed kernels of these weights are kept; None: nowhere.
 
     Returns:
         Images (samples, out channels, height - 2, width - 2), channels last. They have gradients,
         but the gradients have none.
     """
-    out: Tensor = _Conv3x3.apply(x, weight)
+    out: Tensor = _Conv3x3.apply(x, weight, (kernels or Kernels()).of(weight))
     return out if bias is None else out + bias[:, None, None]
 
 
@@ -79,7 +102,7 @@ def pays(module: nn.Module) -> bool:
     )
 
 
-def forward(module: nn.Conv2d, x: Tensor) -> Tensor:
+def forward(module: nn.Conv2d, kernels: Kernels, x: Tensor) -> Tensor:
     """Do what `module.forward` does, for a module that `pays`; the fast way where it trains.
 
     Elsewhere, and in other numbers than fp32, it is the direct sum.
@@ -94,34 +117,31 @@ def forward(module: nn.Conv2d, x: Tensor) -> Tensor:
     rows, cols = (int(side) for side in module.padding)
     if rows or cols:
         x = F.pad(x, (cols, cols, rows, rows))
-    return conv3x3(x, module.weight, module.bias)
+    return conv3x3(x, module.weight, module.bias, kernels)
 
 
 class _Conv3x3(torch.autograd.Function):
-    """The convolution with its gradients; nothing is kept but what a convolution keeps.
-
-    Transformed kernels are four times as large, and layers see several batches before gradients.
-    """
+    """The convolution with its gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, kernels: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         tiles = _Tiles.of(x)
-        ctx.save_for_backward(x, weight)
-        return tiles.output(torch.bmm(tiles.windows(x), _kernels(weight).transpose(1, 2)))
+        ctx.save_for_backward(x, kernels)
+        return tiles.output(torch.bmm(tiles.windows(x), kernels.transpose(1, 2)))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, kernels = ctx.saved_tensors
         tiles = _Tiles.of(x)
         products = tiles.output_gradient(grad)
         for_x = for_weight = None
         if ctx.needs_input_grad[0]:
-            for_x = tiles.windows_gradient(torch.bmm(products, _kernels(weight)))
+            for_x = tiles.windows_gradient(torch.bmm(products, kernels))
         if ctx.needs_input_grad[1]:
             for_weight = _kernels_gradient(torch.bmm(products.transpose(1, 2), tiles.windows(x)))
-        return for_x, for_weight
+        return for_x, for_weight, None
 
 
 class _Tiles:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from lightning.fabric import Fabric
+from torch.autograd.graph import increment_version
 from torch.optim import Adam, AdamW, Optimizer
 
 from geocyclegan.training.ranks import Ranks
@@ -77,7 +78,16 @@ def fused(optimizer: Optimizer) -> Optimizer:
     # Left in the groups, these would outweigh the argument.
     own = ("fused", "foreach")
     groups = [{k: v for k, v in g.items() if k not in own} for g in optimizer.param_groups]
-    return kind(groups, fused=True)
+    one = kind(groups, fused=True)
+    # PyTorch's fused kernels do not say that they changed the weights (2.10 to 2.15), and what is
+    # computed from weights and kept, as `models.winograd` does, would outlive them.
+    one.register_step_post_hook(_say_changed)
+    return one
+
+
+def _say_changed(optimizer: Optimizer, *_: object) -> None:
+    for group in optimizer.param_groups:
+        increment_version(group["params"])
 
 
 def wrap(

@@ -74,7 +74,9 @@ def _convolve_fast(network: nn.Module) -> bool:
         if isinstance(module, nn.Conv2d) and winograd.pays(module)
     ]
     for module in chosen:
-        module.forward = partial(winograd.forward, module)  # type: ignore[method-assign]
+        module.forward = partial(  # type: ignore[method-assign]
+            winograd.forward, module, winograd.Kernels()
+        )
     return bool(chosen)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from geocyclegan.models import winograd
+from geocyclegan.training.optimizers import fused
 
 Convolve = Callable[..., Tensor]
 
@@ -99,11 +100,49 @@ def test_only_where_a_layer_trains(padding: int | tuple[int, int]) -> None:
     module = nn.Conv2d(64, 64, 3, padding=padding)
     x = torch.randn(1, 64, 12, 17)
     direct = nn.Conv2d.forward(module, x).detach()
-    trained = winograd.forward(module, x).detach()
+    trained = winograd.forward(module, winograd.Kernels(), x).detach()
     torch.testing.assert_close(trained, direct, atol=1e-4, rtol=1e-4)
     assert not torch.equal(trained, direct)
     with torch.no_grad():
-        assert torch.equal(winograd.forward(module, x), direct)
-    assert torch.equal(winograd.forward(module.eval(), x).detach(), direct)
+        assert torch.equal(winograd.forward(module, winograd.Kernels(), x), direct)
+    assert torch.equal(winograd.forward(module.eval(), winograd.Kernels(), x).detach(), direct)
     with torch.autocast("cpu", torch.bfloat16):
-        assert winograd.forward(module.train(), x).dtype == torch.bfloat16
+        assert winograd.forward(module.train(), winograd.Kernels(), x).dtype == torch.bfloat16
+
+
+def _step(module: nn.Conv2d) -> None:
+    assert module.weight.grad is not None
+    fused(torch.optim.Adam(module.parameters(), 0.1)).step()
+
+
+def _load(module: nn.Conv2d) -> None:
+    module.load_state_dict(nn.Conv2d(64, 64, 3).state_dict())
+
+
+def _fill(module: nn.Conv2d) -> None:
+    with torch.no_grad():
+        module.weight.lerp_(torch.ones(()), 0.5)
+
+
+@pytest.mark.parametrize("change", [_step, _load, _fill])
+def test_kept_kernels_follow_the_weights(change: Callable[[nn.Conv2d], None]) -> None:
+    torch.manual_seed(0)
+    module, kernels, x = nn.Conv2d(64, 64, 3), winograd.Kernels(), torch.randn(1, 64, 9, 9)
+    before = winograd.forward(module, kernels, x)
+    assert kernels.of(module.weight) is kernels.of(module.weight)
+    torch.autograd.backward(before.sum())
+    change(module)
+    after = winograd.forward(module, kernels, x)
+    assert torch.equal(after, winograd.forward(module, winograd.Kernels(), x))
+    assert not torch.equal(after, before)
+
+
+def test_gradients_are_of_the_weights_that_were_used() -> None:
+    torch.manual_seed(0)
+    module, kernels, x = nn.Conv2d(64, 64, 3), winograd.Kernels(), torch.randn(1, 64, 9, 9)
+    x.requires_grad_()
+    expected = torch.autograd.grad(winograd.forward(module, kernels, x).sum(), [x])[0]
+    out = winograd.forward(module, kernels, x)
+    _fill(module)
+    kernels.of(module.weight)
+    assert torch.equal(torch.autograd.grad(out.sum(), [x])[0], expected)
