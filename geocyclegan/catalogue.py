@@ -50,7 +50,7 @@ _CYCLE: Mapping[str, Any] = {
     "angle_loss": 0.0,
     "pool": 50,
 }
-"""What beside that makes CycleGAN; the penalty has a number only with its own loss."""
+"""What beside that makes CycleGAN; a gradient penalty has a number only with its own loss."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ METHODS: dict[str, MethodInfo] = {
                 **_COMMON,
                 "generator": "unet256",
                 "gan_loss": "vanilla",
+                "gradient_penalty": None,
                 "direction": "a2b",
                 "lambda_l1": 100.0,
                 "pool": 0,
@@ -114,6 +115,7 @@ METHODS: dict[str, MethodInfo] = {
             "unpaired, one way, contrastive",
             {
                 **_COMMON,
+                "gradient_penalty": None,
                 "direction": "a2b",
                 "lambda_nce": 1.0,
                 "nce_identity": True,
@@ -128,6 +130,7 @@ METHODS: dict[str, MethodInfo] = {
             {
                 **_COMMON,
                 "decay": 0.25,
+                "gradient_penalty": None,
                 "direction": "a2b",
                 "lambda_nce": 10.0,
                 "nce_identity": False,
@@ -144,6 +147,7 @@ METHODS: dict[str, MethodInfo] = {
                 "discriminator": "multiscale",
                 "lr": 1e-4,
                 "decay": 0.0,
+                "gradient_penalty": None,
                 "lambda_image": 10.0,
                 "lambda_style": 1.0,
                 "lambda_content": 1.0,

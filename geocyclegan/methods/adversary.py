@@ -1,33 +1,71 @@
-"""What adversarial methods do alike: judge images, freeze the judge, take a step."""
+"""What adversarial methods do alike: judge images, fool the judge, freeze it, take a step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from geocyclegan.methods.losses import GanLoss
+from geocyclegan.errors import OptionError
+from geocyclegan.methods.losses import GanKind, GanLoss, bare, gradient_penalty
 from geocyclegan.models import Discriminator
 
 Images = tuple[Tensor, Tensor | None]
 """Images and where they are valid; None: everywhere."""
 
 
-def judge(gan_loss: GanLoss, discriminator: Discriminator, images: Images, is_real: bool) -> Tensor:
-    """Return the loss of a discriminator that should say `is_real`, over what is valid."""
-    weights = discriminator.weights_for(*images)
-    loss: Tensor = gan_loss(discriminator(*images), is_real, weights)
-    return loss
+_GRADIENT_PENALTY = 10.0
 
 
-def discriminator_loss(
-    gan_loss: GanLoss, discriminator: Discriminator, real: Images, fake: Images
-) -> Tensor:
-    """Return half the sum of both errors, which slows the discriminator as in the papers."""
-    on_real = judge(gan_loss, discriminator, real, is_real=True)
-    return (on_real + judge(gan_loss, discriminator, fake, is_real=False)) * 0.5
+class Adversary:
+    """An adversarial loss: what discriminators learn from, and what fools them.
+
+    Args:
+        kind: one of `losses.GAN_KINDS`.
+        penalty: weight of the gradient penalty of "wgan-gp"; None: 10, as in its paper.
+
+    Raises:
+        OptionError: `kind` is not known, or the weight is not 0 or more.
+    """
+
+    def __init__(self, kind: GanKind, penalty: float | None = None) -> None:
+        self.loss = GanLoss(kind)
+        if penalty is not None and not penalty >= 0:
+            raise OptionError(f"gradient_penalty is {penalty}; expected 0 or more")
+        self.penalty = _GRADIENT_PENALTY if penalty is None else penalty
+
+    def error(
+        self,
+        discriminator: Discriminator,
+        real: Images,
+        fake: Images,
+        logits: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """Return the loss of a discriminator that should tell real images from made ones.
+
+        Half the sum of both errors, which slows the discriminator as in the papers of methods; the
+        sum itself for the losses whose own papers have it, and the gradient penalty.
+
+        Args:
+            discriminator: to be taught.
+            real: images and mask.
+            fake: the same of made ones, which get no gradients.
+            logits: what it says of both; None: it is asked.
+        """
+        of_real, of_fake = logits or (discriminator(*real), discriminator(*fake))
+        on_real: Tensor = self.loss(of_real, True, discriminator.weights_for(*real))
+        on_fake: Tensor = self.loss(of_fake, False, discriminator.weights_for(*fake))
+        error = (on_real + on_fake) * (0.5 if self.loss.halved else 1.0)
+        if self.loss.kind == "wgan-gp":
+            penalty = gradient_penalty(bare(discriminator), discriminator.logit_weights, real, fake)
+            error = error + penalty * self.penalty
+        return error
+
+    def fooled(self, discriminator: Discriminator, images: Images) -> Tensor:
+        """Return the loss of a generator whose images a discriminator should take for real."""
+        return self.loss.fooled(discriminator(*images), discriminator.weights_for(*images))
 
 
 @contextmanager

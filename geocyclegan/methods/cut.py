@@ -21,15 +21,13 @@ from torch.optim import Adam, Optimizer
 
 from geocyclegan.catalogue import Direction
 from geocyclegan.errors import OptionError
-from geocyclegan.methods.adversary import descend, discriminator_loss, frozen, judge, sum_of
+from geocyclegan.methods.adversary import Adversary, Images, descend, frozen, sum_of
 from geocyclegan.methods.base import Batch, Method, ends, zero_invalid
 from geocyclegan.methods.hints import PairHints
-from geocyclegan.methods.losses import GanKind, GanLoss
+from geocyclegan.methods.losses import GanKind
 from geocyclegan.methods.networks import NetworkSpec, check_numbers, config_of
 from geocyclegan.methods.patchnce import PatchEncoder, choose_places, patch_nce
 from geocyclegan.models import Discriminator, Generator, build_discriminator, build_generator
-
-Images = tuple[Tensor, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,7 @@ class CutConfig:
     Args:
         direction: which way to translate, "a2b" or "b2a".
         gan_loss: "lsgan" or another of `losses.GAN_KINDS`.
+        gradient_penalty: weight of the penalty of "wgan-gp"; None: 10, as in its paper.
         lambda_nce: weight of the contrastive loss.
         nce_identity: ask it of images of the target domain, too, half and half.
         flip_equivariance: mirror half of the sources, and compare with the source unmirrored.
@@ -56,6 +55,7 @@ class CutConfig:
 
     direction: Direction = "a2b"
     gan_loss: GanKind = "lsgan"
+    gradient_penalty: float | None = None
     lambda_nce: float = 1.0
     nce_identity: bool = True
     flip_equivariance: bool = False
@@ -76,7 +76,11 @@ class CutConfig:
         if not self.temperature > 0:
             raise OptionError(f"temperature is {self.temperature}; expected more than 0")
         # What they have to say about their numbers, before any network is built.
-        self.pair_hints()
+        self.adversary(), self.pair_hints()
+
+    def adversary(self) -> Adversary:
+        """The adversarial loss."""
+        return Adversary(self.gan_loss, self.gradient_penalty)
 
     def pair_hints(self) -> PairHints:
         """How much pairs count."""
@@ -103,7 +107,7 @@ class Cut(Method):
         self.generator: nn.Module = generator
         self.discriminator = discriminator
         self.encoder = PatchEncoder(generator)
-        self.gan_loss = GanLoss(self.config.gan_loss)
+        self.adversary = self.config.adversary()
         self.hints = self.config.pair_hints()
 
     @classmethod
@@ -174,14 +178,12 @@ class Cut(Method):
         seen = _mirrored(source) if flipped else source
         fake = zero_invalid(self.generator(*seen), seen[1]), seen[1]
 
-        judged = discriminator_loss(
-            self.gan_loss, self.discriminator, target, (fake[0].detach(), fake[1])
-        )
+        judged = self.adversary.error(self.discriminator, target, (fake[0].detach(), fake[1]))
         descend(optimizers["discriminators"], judged, backward)
 
         with frozen(self.discriminator):
             losses = {
-                "g": judge(self.gan_loss, self.discriminator, fake, is_real=True),
+                "g": self.adversary.fooled(self.discriminator, fake),
                 "nce": self._contrast(source, fake, flipped=flipped) * config.lambda_nce,
             }
             if config.nce_identity:

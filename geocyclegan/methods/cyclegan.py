@@ -17,15 +17,14 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from geocyclegan.errors import BundleError, OptionError
+from geocyclegan.methods.adversary import Adversary, Images, sum_of
 from geocyclegan.methods.base import Batch, Direction, Method, zero_invalid
 from geocyclegan.methods.cycle import CycleTerms
 from geocyclegan.methods.hints import PairHints
-from geocyclegan.methods.losses import GanKind, GanLoss, bare, gradient_penalty, masked_l1
+from geocyclegan.methods.losses import GanKind, masked_l1
 from geocyclegan.methods.networks import NetworkSpec, config_of
 from geocyclegan.methods.pool import ImagePool
 from geocyclegan.models import Discriminator, build_discriminator, build_generator
-
-_GRADIENT_PENALTY = 10.0
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,17 @@ class CycleGANConfig:
         for name in ("lambda_a", "lambda_b", "identity", "cycle_critic", "pool_size"):
             if not getattr(self, name) >= 0:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        if self.gradient_penalty is not None and not self.gradient_penalty >= 0:
-            raise OptionError(f"gradient_penalty is {self.gradient_penalty}; expected 0 or more")
         if not self.lr > 0:
             raise OptionError(f"lr is {self.lr}; expected more than 0")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected 0 ≤ {name} < 1")
         # What they have to say about their numbers, before any network is built.
-        self.cycle_terms(), self.pair_hints()
+        self.adversary(), self.cycle_terms(), self.pair_hints()
+
+    def adversary(self) -> Adversary:
+        """The adversarial loss."""
+        return Adversary(self.gan_loss, self.gradient_penalty)
 
     def cycle_terms(self) -> CycleTerms:
         """What a cycle is measured by."""
@@ -144,7 +145,7 @@ class CycleGAN(Method):
         self.discriminator_b = discriminator_b
         if critics is not None:
             self.critic_a, self.critic_b = critics
-        self.gan_loss = GanLoss(self.config.gan_loss)
+        self.adversary = self.config.adversary()
         self.shared_bands = tuple(shared_bands)
         self.bands_a, self.bands_b = _bands(generator_ab, generator_ba)
         for index_a, index_b in self.shared_bands:
@@ -243,22 +244,22 @@ class CycleGAN(Method):
 
         # A fake is valid where the image that it was made from is.
         judged = {
-            "d_a": self._discriminator_loss(
+            "d_a": self._error(
                 self.discriminator_a,
                 (batch.a, batch.valid_a),
                 self.pool_a.query(images.fake_a, batch.valid_b),
             ),
-            "d_b": self._discriminator_loss(
+            "d_b": self._error(
                 self.discriminator_b,
                 (batch.b, batch.valid_b),
                 self.pool_b.query(images.fake_b, batch.valid_a),
             ),
         }
         if self.config.cycle_critic > 0:
-            judged["critic_a"] = self._discriminator_loss(
+            judged["critic_a"] = self._error(
                 self.critic_a, (batch.a, batch.valid_a), (images.back_a.detach(), batch.valid_a)
             )
-            judged["critic_b"] = self._discriminator_loss(
+            judged["critic_b"] = self._error(
                 self.critic_b, (batch.b, batch.valid_b), (images.back_b.detach(), batch.valid_b)
             )
         total_judged = sum_of(judged)
@@ -306,8 +307,8 @@ class CycleGAN(Method):
         has_identity = bool(self.shared_bands) and config.identity > 0
         images, same = self._translate_twice(batch, has_identity)
         losses = {
-            "g_ab": self._fooled(self.discriminator_b, images.fake_b, batch.valid_a),
-            "g_ba": self._fooled(self.discriminator_a, images.fake_a, batch.valid_b),
+            "g_ab": self.adversary.fooled(self.discriminator_b, (images.fake_b, batch.valid_a)),
+            "g_ba": self.adversary.fooled(self.discriminator_a, (images.fake_a, batch.valid_b)),
             **self.cycle.losses(
                 *("a", batch.a, images.back_a, batch.valid_a),
                 weight=config.lambda_a,
@@ -326,8 +327,8 @@ class CycleGAN(Method):
             losses["identity_a"] = identities["identity_a"] * (config.lambda_a * config.identity)
             losses["identity_b"] = identities["identity_b"] * (config.lambda_b * config.identity)
         if config.cycle_critic > 0:
-            on_a = self._fooled(self.critic_a, images.back_a, batch.valid_a)
-            on_b = self._fooled(self.critic_b, images.back_b, batch.valid_b)
+            on_a = self.adversary.fooled(self.critic_a, (images.back_a, batch.valid_a))
+            on_b = self.adversary.fooled(self.critic_b, (images.back_b, batch.valid_b))
             losses |= {"back_a": on_a * config.cycle_critic, "back_b": on_b * config.cycle_critic}
         losses |= self.hints.losses(self.generators(), batch)
         return losses, images
@@ -363,43 +364,10 @@ class CycleGAN(Method):
             "identity_b": masked_l1(same_b[:, in_b], batch.b[:, in_b], batch.valid_b),
         }
 
-    def _discriminator_loss(
-        self,
-        discriminator: Discriminator,
-        real: tuple[Tensor, Tensor | None],
-        fake: tuple[Tensor, Tensor | None],
-    ) -> Tensor:
-        """Half the sum of both errors, which slows the discriminator as in the paper.
-
-        The sum itself for the losses whose own papers have it, and the gradient penalty.
-        """
-        of_real, of_fake = self.through(discriminator, [real, fake])
-        on_real = self._judge(discriminator, of_real, real, is_real=True)
-        on_fake = self._judge(discriminator, of_fake, fake, is_real=False)
-        loss = (on_real + on_fake) * (0.5 if self.gan_loss.halved else 1.0)
-        if self.config.gan_loss == "wgan-gp":
-            weight = self.config.gradient_penalty
-            penalty = gradient_penalty(bare(discriminator), discriminator.logit_weights, real, fake)
-            loss = loss + penalty * (_GRADIENT_PENALTY if weight is None else weight)
-        return loss
-
-    def _judge(
-        self,
-        discriminator: Discriminator,
-        logits: Tensor,
-        judged: tuple[Tensor, Tensor | None],
-        *,
-        is_real: bool,
-    ) -> Tensor:
-        """Loss of a discriminator that should have said `is_real` of images with their mask."""
-        weights = discriminator.weights_for(*judged)
-        loss: Tensor = self.gan_loss(logits, is_real, weights)
-        return loss
-
-    def _fooled(self, discriminator: Discriminator, images: Tensor, valid: Tensor | None) -> Tensor:
-        """Loss of a generator whose images a discriminator should take for real."""
-        weights = None if valid is None else discriminator.logit_weights(valid)
-        return self.gan_loss.fooled(discriminator(images, valid), weights)
+    def _error(self, discriminator: Discriminator, real: Images, fake: Images) -> Tensor:
+        """Loss of a discriminator, which sees both in one pass where that changes nothing."""
+        logits = self.through(discriminator, [real, fake])
+        return self.adversary.error(discriminator, real, fake, logits)
 
     def _judges(self) -> list[nn.Module]:
         """The discriminators and, where there are, the critics of what comes back."""
@@ -422,12 +390,6 @@ class Translated:
     fake_b: Tensor
     back_a: Tensor
     back_b: Tensor
-
-
-def sum_of(losses: Mapping[str, Tensor]) -> Tensor:
-    """The sum of all losses, as one scalar tensor."""
-    first, *others = losses.values()
-    return sum(others, start=first)
 
 
 def _bands(generator_ab: nn.Module, generator_ba: nn.Module) -> tuple[int, int]:

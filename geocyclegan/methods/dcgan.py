@@ -31,7 +31,7 @@ class DcganConfig:
     """Numbers of the method; the defaults are those of the paper.
 
     Args:
-        gan_loss: "vanilla" or another of `losses.GAN_KINDS`.
+        gan_loss: "vanilla" or another of `losses.GAN_KINDS` but "wgan-gp".
         noise: numbers that an image is made of.
         lr: learning rate of Adam.
         beta1: first moment of Adam.
@@ -49,6 +49,11 @@ class DcganConfig:
 
     def __post_init__(self) -> None:
         check_numbers(self, ())
+        if self.gan_loss == "wgan-gp":
+            raise OptionError(
+                "gan_loss is 'wgan-gp', whose penalty is of each image by itself; dcgan's judge"
+                " normalises over the batch"
+            )
         if self.noise < 1:
             raise OptionError(f"noise is {self.noise}; expected 1 or more")
 
@@ -130,7 +135,7 @@ class Dcgan(Method):
         total = judged["d_real"] + judged["d_fake"]
         descend(optimizers["discriminators"], total, backward)
         with frozen(self.judge):
-            loss = self.gan_loss(self.judge(fake), True, share)
+            loss = self.gan_loss.fooled(self.judge(fake), share)
             descend(optimizers["generators"], loss, backward)
         losses = {"g": loss, "generators": loss, **judged, "discriminators": total}
         return {name: each.detach() for name, each in losses.items()}

@@ -21,17 +21,10 @@ from torch.optim import Adam, Optimizer
 
 from geocyclegan.catalogue import Direction
 from geocyclegan.errors import OptionError
-from geocyclegan.methods.adversary import (
-    Images,
-    descend,
-    discriminator_loss,
-    frozen,
-    judge,
-    sum_of,
-)
+from geocyclegan.methods.adversary import Adversary, Images, descend, frozen, sum_of
 from geocyclegan.methods.base import Batch, Method, Shown, Side, ends, zero_invalid
 from geocyclegan.methods.hints import PairHints
-from geocyclegan.methods.losses import GanKind, GanLoss, masked_l1, masked_mean
+from geocyclegan.methods.losses import GanKind, masked_l1, masked_mean
 from geocyclegan.methods.networks import NetworkSpec, check_numbers, config_of
 from geocyclegan.models import Discriminator, build_discriminator, build_generator
 from geocyclegan.models.style import StyledGenerator, seeded_style
@@ -49,6 +42,7 @@ class MunitConfig:
 
     Args:
         gan_loss: "lsgan" or another of `losses.GAN_KINDS`.
+        gradient_penalty: weight of the penalty of "wgan-gp"; None: 10, as in its paper.
         lambda_image: weight of an image's return from its own content and style.
         lambda_style: weight of the return of a style.
         lambda_content: weight of the return of a content.
@@ -66,6 +60,7 @@ class MunitConfig:
     """
 
     gan_loss: GanKind = "lsgan"
+    gradient_penalty: float | None = None
     lambda_image: float = 10.0
     lambda_style: float = 1.0
     lambda_content: float = 1.0
@@ -84,7 +79,11 @@ class MunitConfig:
         if self.style_dims < 1:
             raise OptionError(f"style_dims is {self.style_dims}; expected 1 or more")
         # What they have to say about their numbers, before any network is built.
-        self.pair_hints()
+        self.adversary(), self.pair_hints()
+
+    def adversary(self) -> Adversary:
+        """The adversarial loss."""
+        return Adversary(self.gan_loss, self.gradient_penalty)
 
     def pair_hints(self) -> PairHints:
         """How much pairs count."""
@@ -116,7 +115,7 @@ class Munit(Method):
         self.generator_ba: nn.Module = generator_ba
         self.discriminator_a = discriminator_a
         self.discriminator_b = discriminator_b
-        self.gan_loss = GanLoss(self.config.gan_loss)
+        self.adversary = self.config.adversary()
         self.hints = self.config.pair_hints()
 
     @classmethod
@@ -188,8 +187,7 @@ class Munit(Method):
             for home, away in _WAYS
         }
         judged = {
-            f"d_{side}": discriminator_loss(
-                self.gan_loss,
+            f"d_{side}": self.adversary.error(
                 self._judge_of(side),
                 batch.side(side),
                 (fakes[side][0].detach(), fakes[side][1]),
@@ -264,7 +262,7 @@ class Munit(Method):
         fake = fakes[away]
         content_again = self._content(away, fake)
         losses = {
-            f"g_{away}": judge(self.gan_loss, self._judge_of(away), fake, is_real=True),
+            f"g_{away}": self.adversary.fooled(self._judge_of(away), fake),
             f"image_{home}": masked_l1(back, images, valid) * config.lambda_image,
             f"style_{away}": (self._style(away, fake) - drawn[away]).abs().float().mean()
             * config.lambda_style,

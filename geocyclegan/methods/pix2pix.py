@@ -19,9 +19,9 @@ from torch.optim import Adam, Optimizer
 
 from geocyclegan.catalogue import Direction
 from geocyclegan.errors import BundleError, OptionError
-from geocyclegan.methods.adversary import descend, discriminator_loss, frozen, judge, sum_of
+from geocyclegan.methods.adversary import Adversary, descend, frozen, sum_of
 from geocyclegan.methods.base import Batch, Method, Shown, ends, zero_invalid
-from geocyclegan.methods.losses import GanKind, GanLoss, masked_l1
+from geocyclegan.methods.losses import GanKind, masked_l1
 from geocyclegan.methods.networks import NetworkSpec, check_numbers, config_of
 from geocyclegan.methods.pool import ImagePool
 from geocyclegan.models import Discriminator, build_discriminator, build_generator
@@ -35,6 +35,7 @@ class Pix2PixConfig:
     Args:
         direction: which way to translate, "a2b" or "b2a".
         gan_loss: "vanilla" or another of `losses.GAN_KINDS`.
+        gradient_penalty: weight of the penalty of "wgan-gp"; None: 10, as in its paper.
         lambda_l1: weight of the mean absolute error.
         pool_size: earlier translations kept for the discriminator, each with its source; 0: none.
         lr: learning rate of Adam.
@@ -47,6 +48,7 @@ class Pix2PixConfig:
 
     direction: Direction = "a2b"
     gan_loss: GanKind = "vanilla"
+    gradient_penalty: float | None = None
     lambda_l1: float = 100.0
     pool_size: int = 0
     lr: float = 2e-4
@@ -57,6 +59,12 @@ class Pix2PixConfig:
         check_numbers(self, ("lambda_l1", "pool_size"))
         if self.direction not in ("a2b", "b2a"):
             raise OptionError(f"direction is {self.direction!r}; choose one of: a2b, b2a")
+        # What it has to say about its numbers, before any network is built.
+        self.adversary()
+
+    def adversary(self) -> Adversary:
+        """The adversarial loss."""
+        return Adversary(self.gan_loss, self.gradient_penalty)
 
 
 class Pix2Pix(Method):
@@ -80,7 +88,7 @@ class Pix2Pix(Method):
         self.config = config or Pix2PixConfig()
         self.generator = generator
         self.discriminator = discriminator
-        self.gan_loss = GanLoss(self.config.gan_loss)
+        self.adversary = self.config.adversary()
         self.pool = ImagePool(self.config.pool_size, seed)
 
     @classmethod
@@ -139,18 +147,14 @@ class Pix2Pix(Method):
         fake = zero_invalid(self.generator(source, valid), valid)
         with frozen(self.discriminator):
             losses = {
-                "g": judge(
-                    self.gan_loss, self.discriminator, (_beside(source, fake), valid), is_real=True
-                ),
+                "g": self.adversary.fooled(self.discriminator, (_beside(source, fake), valid)),
                 "l1": masked_l1(fake, target, valid) * self.config.lambda_l1,
             }
             total = sum_of(losses)
             descend(optimizers["generators"], total, backward)
 
         shown = self.pool.query(_beside(source, fake), valid)
-        judged = discriminator_loss(
-            self.gan_loss, self.discriminator, (_beside(source, target), valid), shown
-        )
+        judged = self.adversary.error(self.discriminator, (_beside(source, target), valid), shown)
         descend(optimizers["discriminators"], judged, backward)
         losses |= {"generators": total, "d": judged, "discriminators": judged}
         return {name: loss.detach() for name, loss in losses.items()}

@@ -291,10 +291,11 @@ class TrainConfig:
                 f"--generator {generator}: it is part of another method; give --method {generator}"
             )
 
-        if self.gan_loss in _PENALISED and "gradient_penalty" not in info.options:
+        if self.gan_loss == "wgan-gp" and "gradient_penalty" not in info.options:
             raise OptionError(
-                f"--gan-loss {self.gan_loss}: --method {self.method} does not take it; choose one"
-                " of: lsgan, vanilla"
+                f"--gan-loss wgan-gp: its penalty is of each image by itself, and the judge of"
+                f" --method {self.method} normalises over the batch; choose one of: lsgan, vanilla,"
+                " hinge"
             )
 
         if self.gradient_penalty is not None and self.gan_loss != "wgan-gp":
@@ -411,7 +412,6 @@ _RANGES = {
     "speckle": (0.1, 1000.0, "looks"),
     "band_dropout": (0.0, 0.99, "a share"),
 }
-_PENALISED = ("hinge", "wgan-gp")
 _CHOICES = {
     "norm": ("instance", "scene"),
     "upsample": ("transpose", "nearest", "bilinear"),

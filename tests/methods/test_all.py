@@ -15,6 +15,7 @@ from geocyclegan.catalogue import METHODS
 from geocyclegan.errors import BundleError, OptionError
 from geocyclegan.methods import Batch, Method, NetworkSpec, build_method
 from geocyclegan.methods.base import ends
+from geocyclegan.methods.losses import GAN_KINDS
 from geocyclegan.methods.munit import Munit
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.resolve import method_options
@@ -68,6 +69,36 @@ def test_losses_are_finite_and_sum_up_to_what_was_optimised(name: str, valid: fl
     assert all(weight.requires_grad for weight in trainable(method))
     for weight in method.parameters():
         assert torch.isfinite(weight).all()
+
+
+@pytest.mark.parametrize("kind", GAN_KINDS)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_adversarial_loss_trains_both_sides(name: str, kind: str) -> None:
+    if (name, kind) == ("dcgan", "wgan-gp"):
+        with pytest.raises(OptionError, match="normalises over the batch"):
+            tiny(name, gan_loss=kind)
+        return
+    method, plain = tiny(name, gan_loss=kind), tiny(name)
+    torch.manual_seed(1)
+    losses = step(method, method.optimizers(), batch_of(valid=0.7))
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    torch.manual_seed(1)
+    default = step(plain, plain.optimizers(), batch_of(valid=0.7))
+    assert losses.keys() == default.keys()
+    if METHODS[name].options["gan_loss"] != kind:
+        assert losses["discriminators"] != default["discriminators"]
+        assert losses["generators"] != default["generators"]
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if "gradient_penalty" in METHODS[n].options])
+def test_the_gradient_penalty_has_its_weight(name: str) -> None:
+    sums = []
+    for weight in (0.0, 10.0, 20.0):
+        method = tiny(name, gan_loss="wgan-gp", gradient_penalty=weight)
+        torch.manual_seed(1)
+        sums.append(step(method, method.optimizers(), batch_of())["discriminators"])
+    torch.testing.assert_close(sums[2] - sums[0], 2 * (sums[1] - sums[0]), rtol=1e-4, atol=1e-4)
+    assert sums[1] > sums[0]
 
 
 def trainable(method: Method) -> list[Tensor]:

@@ -148,8 +148,9 @@ def test_wgan_gp_adds_the_penalty_to_the_sum() -> None:
     judge = frozen.discriminator_a
     torch.manual_seed(5)
     penalty = gradient_penalty(judge, judge.logit_weights, real, fake)
-    expected = frozen._judge(judge, judge(*fake), fake, is_real=False)
-    expected = expected + frozen._judge(judge, judge(*real), real, is_real=True)
+    loss = frozen.adversary.loss
+    expected = loss(judge(*fake), False, judge.weights_for(*fake))
+    expected = expected + loss(judge(*real), True, judge.weights_for(*real))
     torch.testing.assert_close(losses["d_a"], (expected + 10.0 * penalty).detach())
 
 

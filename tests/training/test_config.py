@@ -101,6 +101,7 @@ def test_missing_file(tmp_path: Path) -> None:
         {"weak_weight": 1.0, "pairs": Path("x")},
         {"pair_every": 0, "pairs": Path("x")},
         {"gradient_penalty": 5.0, "gan_loss": "hinge"},
+        {"gan_loss": "wgan-gp", "method": "dcgan"},
         {"band_map": "1=1", "identity": 0.0},
         {"zoom": 0.5},
         {"rotate": 181.0},
