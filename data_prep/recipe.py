@@ -14,7 +14,8 @@ from data_prep.stacks import Band, write_stack
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.tiler import ChipReport, chip_pairs, chip_scenes
 from geocyclegan.cli.chip import following, summary
-from geocyclegan.errors import ChipsError, GeoCycleGANError, NotFoundError, OptionError
+from geocyclegan.cli.endings import one_line
+from geocyclegan.errors import ChipsError, NotFoundError, OptionError
 from geocyclegan.progress import ProgressKind, set_progress
 from geocyclegan.raster.radiometry import ScaleSpec
 
@@ -133,13 +134,8 @@ class RecipeCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; an error that a user can meet becomes one line and an exit code."""
-        try:
+        with one_line(ctx):
             return super().invoke(ctx)
-        except GeoCycleGANError as error:
-            if ctx.params.get("debug"):
-                raise
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-            ctx.exit(error.exit_code)
 
 
 def recipe_command(recipe: Recipe, name: str) -> click.Command:

@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
+from geocyclegan.cli.endings import one_line
 from geocyclegan.cli.options import Settings
 from geocyclegan.cli.parent import follow_stdin
 from geocyclegan.cli.version import show_version
-from geocyclegan.errors import GeoCycleGANError
 
 # A command is the attribute `command` of the module with its name; modules are imported on demand,
 # so that `--help` needs neither torch nor GDAL.
@@ -56,34 +56,8 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error that a user can meet becomes one line and an exit code."""
-        try:
+        with one_line(ctx):
             return super().invoke(ctx)
-        except GeoCycleGANError as error:
-            if ctx.params.get("debug"):
-                raise
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("Error: interrupted; nothing half-written was left", err=True)
-            ctx.exit(130)
-        except MemoryError:
-            if ctx.params.get("debug"):
-                raise
-            click.echo("Error: out of memory; try a smaller --tile, --crop or --batch", err=True)
-            ctx.exit(1)
-        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
-            raise
-        except Exception as error:
-            # A fault of ours, not the user's; it still deserves a line instead of a page.
-            if ctx.params.get("debug"):
-                raise
-            line = " ".join(str(error).split()) or "no message"
-            click.echo(
-                f"Error: unexpected {type(error).__name__}: {line}; --debug before the command"
-                " shows where, please report it",
-                err=True,
-            )
-            ctx.exit(1)
 
 
 @click.group(
