@@ -37,16 +37,25 @@ class LabelSet:
     size: int
 
     @classmethod
-    def open(cls, folder: Path, chips: ChipSet) -> LabelSet | None:
+    def open(cls, folder: Path, chips: ChipSet, most: int | None = None) -> LabelSet | None:
         """Find the labels of a set and the classes in them; None if there are none.
+
+        Args:
+            folder: the chip folder.
+            chips: one of its sets.
+            most: look at so many label chips, evenly spread, and leave the others out; None: at
+                all of them.
 
         Raises:
             ChipsError: a label chip is damaged, or holds something else than classes.
         """
         names = [f"{path.parent.name}/{path.name}" for path in chips.paths]
         found = [folder / label_path(name) for name in names]
-        paths = tuple(path if path.is_file() else None for path in found)
-        there = [path for path in paths if path is not None]
+        there = [path for path in found if path.is_file()]
+        if most is not None and len(there) > most:
+            there = [there[i * len(there) // most] for i in range(most)]
+        chosen = set(there)
+        paths = tuple(path if path in chosen else None for path in found)
         if not there:
             return None
         codes: set[int] = set()

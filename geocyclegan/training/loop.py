@@ -28,6 +28,7 @@ from geocyclegan.training.checkpoint import (
     load_latest,
     save_checkpoint,
 )
+from geocyclegan.training.classes import class_check
 from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Budget, Chips, prefetched
 from geocyclegan.training.feed import make_feed
@@ -194,8 +195,8 @@ class _Trainer:
         self._batches = hinted(feed.batches, config, chips, budget, ranks, cuda=cuda)
         self._reporter: Reporter | None = None
         if ranks.leads:
-            known = known_pairs(config, chips, budget)
-            self._reporter = Reporter(config, chips, run, state, feed.held_out, feed.shown, known)
+            known = known_pairs(config, chips, budget), class_check(config, chips, budget)
+            self._reporter = Reporter(config, chips, run, state, feed.held_out, feed.shown, *known)
         self._losses: dict[str, float] = {}
         self._signal = 0
 

@@ -12,6 +12,7 @@ import torch
 
 from geocyclegan.raster.picture import save_png
 from geocyclegan.training.agreement import agreement, signs_of_a_flip
+from geocyclegan.training.classes import ClassCheck, signs_of_swapped_classes
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Chips
 from geocyclegan.training.features import Features
@@ -44,6 +45,7 @@ class Reporter:
         held_out: validation crops, none or more.
         shown: crops for the panels.
         pairs: pairs on which translations are compared with the truth; None: there are none.
+        classes: compares classes of both domains; None: there are no labels to do it with.
     """
 
     def __init__(
@@ -55,17 +57,19 @@ class Reporter:
         held_out: FixedBatches,
         shown: FixedBatches,
         pairs: FixedPairs | None = None,
+        classes: ClassCheck | None = None,
     ) -> None:
         self._config, self._run, self._state = config, run, state
         self._domains = chips.train_a.domain, chips.train_b.domain
         self._held_out, self._shown, self._pairs = held_out, shown, pairs
+        self._classes = classes
         self._features = Features.of_run(config, chips)
         self._has_warned = False
         self._log = CsvLog(run.log, state.step)
         self._validation = CsvLog(run.validation, state.step)
         self._board = TensorBoardLog(run.tensorboard, state.step)
         self._stack = ExitStack()
-        if config.val_every and not len(held_out) and pairs is None:
+        if config.val_every and not len(held_out) and pairs is None and classes is None:
             log.warning("no validation: %s has not both domains' validation chips", chips.folder)
 
     def __enter__(self) -> Self:
@@ -97,7 +101,8 @@ class Reporter:
             OutputError: a file cannot be written.
         """
         step, method = self._state.step, self._state.method
-        wanted = self._due(self._config.val_every) and (len(self._held_out) > 0 or self._pairs)
+        known = len(self._held_out) > 0 or self._pairs or self._classes
+        wanted = self._due(self._config.val_every) and known
         if wanted and self._validation.last != step:
             errors = self._errors(device, stop)
             if errors is None:
@@ -113,28 +118,45 @@ class Reporter:
             self._board.image("panel", step, image)
 
     def _errors(self, device: torch.device, stop: Callable[[], bool]) -> dict[str, float] | None:
-        """Validate on held-out chips and on pairs, as far as there are any."""
+        """Validate on held-out chips, pairs and classes, as far as there are any."""
         method = self._state.method
         errors: dict[str, float] | None = {}
         if len(self._held_out):
             errors = validate(method, self._held_out, device, stop, self._features)
-        if errors is None or self._pairs is None:
-            return errors
-        found = agreement(method, self._pairs, self._domains, device, stop)
-        if found is None:
+        if errors is None:
             return None
-        sign, step = signs_of_a_flip(found), self._state.step
-        # Once when it begins, and at the end: most of the steps in between would say the same.
-        if sign is not None and (not self._has_warned or step == self._config.steps):
+        signs: list[str] = []
+        if self._pairs is not None:
+            agreed = agreement(method, self._pairs, self._domains, device, stop)
+            if agreed is None:
+                return None
+            errors |= agreed
+            sign = signs_of_a_flip(agreed)
+            signs += [] if sign is None else [f"{sign}, on {len(self._pairs)} pairs"]
+        if self._classes is not None:
+            compared = self._classes(method, device, stop)
+            if compared is None:
+                return None
+            errors |= compared
+            sign = signs_of_swapped_classes(compared)
+            signs += [] if sign is None else [sign]
+        self._warn(signs)
+        return errors
+
+    def _warn(self, signs: list[str]) -> None:
+        """Tell of signs of a flip, once when it begins, and at the end.
+
+        Most of the steps in between would say the same.
+        """
+        step = self._state.step
+        if signs and (not self._has_warned or step == self._config.steps):
             log.warning(
-                "step %d: %s, on %d pairs: the meaning may be flipped; look at the panels, and let"
-                " pairs tell it with --pairs",
+                "step %d: %s: the meaning may be flipped; look at the panels, and let pairs tell it"
+                " with --pairs",
                 step,
-                sign,
-                len(self._pairs),
+                "; ".join(signs),
             )
-        self._has_warned = sign is not None
-        return errors | found
+        self._has_warned = bool(signs)
 
     def _due(self, every: int) -> bool:
         return is_due(self._state.step, every, self._config.steps or 0)
