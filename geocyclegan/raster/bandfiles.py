@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from geocyclegan.errors import NotFoundError, SceneError
+from geocyclegan.raster.opening import subdataset_parts
 
 JOIN = "+"
 """What stands between the files of a scene in its name."""
@@ -31,6 +32,7 @@ _SENTINEL2_ORDER = (
 )
 _SENTINEL2_FILE = re.compile(r"_(B\d{2}|B8A|SCL)(?:_(\d{2})m)?\.jp2$")
 _LANDSAT_FILE = re.compile(r"^(L[COTEM]\d{2}_.+?)_((?:SR_|ST_)?B\d{1,2}|QA_PIXEL)\.TIF$", re.I)
+_METADATA_FILE = re.compile(r"^MTD_MSIL\w+\.xml$|_MTL\.(?:txt|xml|json)$", re.I)
 # Fifteen-metre pixels would make all others finer, too; who wants them names them.
 _LANDSAT_PAN = {"B8"}
 
@@ -56,6 +58,16 @@ class BandFile:
     chosen: bool = True
 
 
+def product_of(path: Path) -> Path:
+    """Return the product whose metadata file a path is (MTD_MSIL2A.xml, *_MTL.txt), else the path.
+
+    Other programs open products by these files.
+    """
+    if _METADATA_FILE.search(path.name) and path.is_file() and is_product(path.parent):
+        return path.parent
+    return path
+
+
 def is_product(folder: Path) -> bool:
     """Say whether a folder is one scene: a Sentinel-2 product, or the files of a Landsat scene."""
     if not folder.is_dir():
@@ -73,7 +85,7 @@ def band_files(scene: str) -> list[BandFile] | None:
         NotFoundError: a file of `one.tif+two.tif` is not there.
         SceneError: a product lacks its images.
     """
-    folder = Path(scene)
+    folder = product_of(Path(scene))
     if folder.is_dir():
         if not is_product(folder):
             return None
@@ -123,6 +135,10 @@ def stacked(paths: Sequence[str]) -> list[str]:
 
 def short_name(scene: str) -> str:
     """Return a name for a scene: the stem of its file, or what the stems of its files share."""
+    parts = subdataset_parts(scene)
+    if parts is not None:
+        words = [Path(parts[0]).stem, re.sub(r"[^\w.\-]+", "_", parts[1]).strip("_")]
+        return "_".join(word for word in words if word)
     paths = scene.split(JOIN) if JOIN in scene and not Path(scene).exists() else [scene]
     stems = [Path(path).stem for path in paths]
     if len(stems) == 1:

@@ -44,6 +44,29 @@ SUBDATASET = re.compile(r"^[A-Za-z0-9_]+:.*[:/].+")
 """What a sub-dataset's name looks like: DRIVER:path:variable."""
 
 
+
+def subdataset_parts(name: str) -> tuple[str, str] | None:
+    """Split a sub-dataset's name, such as NETCDF:"file.nc":variable, into file and variable.
+
+    None if it is a path, a URL, or names no file.
+    """
+    if not SUBDATASET.match(name) or re.match(r"\w+://", name) or os.path.exists(name):
+        return None
+    body = name.partition(":")[2]
+    quoted = re.search(r'"([^"]+)":*(.*)', body)
+    if quoted:
+        return quoted[1], quoted[2]
+    # A drive's letter belongs to its path.
+    parts = re.sub(r"(^|:)([A-Za-z]):(?=[\\/][^\\/])", r"\1\2\0", body).split(":")
+    parts = [part.replace("\0", ":") for part in parts]
+    files = [i for i, part in enumerate(parts) if os.path.exists(part)]
+    files += [i for i, part in enumerate(parts) if re.search(r"[./\\]", part)]
+    if not files:
+        return None
+    others = parts[files[0] + 1 :] or parts[: files[0]]
+    return parts[files[0]], ":".join(others).strip(":")
+
+
 def predictor(dtype: npt.DTypeLike) -> int:
     """Return the TIFF predictor for a pixel type: 3 for floats, 2 for integers, 1 for none.
 

@@ -138,6 +138,37 @@ def test_a_model_finds_its_bands_by_name_or_by_order(make_raster: MakeRaster) ->
             bands_for(domain(None), scene.all_bands, scene.path)
 
 
+def test_where_some_bands_have_no_name_order_decides(make_raster: MakeRaster) -> None:
+    four = np.concatenate([PIXELS, PIXELS[:1]])
+    # A near infrared band that nobody described, beside red, green and blue.
+    with Scene(make_raster("naip.tif", four, photometric="RGB", alpha="NO")) as scene:
+        assert bands_for(domain("red", "green", "blue", None), scene.all_bands, "naip") == [
+            *("1", "2", "3", "4")
+        ]
+        for names in (("green", "red", "blue", None), ("red", "green", None, "blue")):
+            with pytest.raises(SceneError, match="wants 4 bands"):
+                bands_for(domain(*names), scene.all_bands, "naip")
+
+
+def test_a_name_that_several_bands_have_says_nothing(make_raster: MakeRaster) -> None:
+    names = ("B04", "B04", "B03")
+    with Scene(make_raster("dates.tif", PIXELS, names=names)) as scene:
+        assert bands_for(domain(*names), scene.all_bands, "dates") == ["1", "2", "3"]
+        with pytest.raises(SceneError, match="wants 2 bands"):
+            bands_for(domain("B04", "B03"), scene.all_bands, "dates")
+    with pytest.raises(OptionError, match=r"2 bands of that name \(1, 2\); choose by number"):
+        Scene(make_raster("dates.tif", PIXELS, names=names), ["b04"])
+
+
+def test_data_marked_as_alpha_is_pointed_at(make_raster: MakeRaster) -> None:
+    four = np.concatenate([PIXELS, PIXELS[:1]])
+    with (
+        Scene(make_raster("rgba.tif", four, photometric="RGB", alpha="YES")) as scene,
+        pytest.raises(SceneError, match="its band 4 is marked as alpha.*--bands"),
+    ):
+        bands_for(domain("red", "green", "blue", None), scene.all_bands, scene.path)
+
+
 @pytest.mark.parametrize(
     "transform",
     [
