@@ -16,6 +16,7 @@ from geocyclegan.chips.naming import scene_id
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.source import ClassMask, Packing, Source, open_classes
 from geocyclegan.errors import OptionError, SceneError
+from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import gdal_env
@@ -168,7 +169,7 @@ def _layers(options: ChipOptions, count: int) -> list[_Layers]:
     def spread(option: str, given: Sequence[str]) -> list[str | None]:
         if not given:
             return [None] * count
-        files = expand_scenes(given)
+        files = expand_scenes(given, repeats=True)
         if len(files) not in (1, count):
             raise OptionError(
                 f"--{option}: {len(files)} files for {count} scenes; name one for all, or one for"
@@ -238,8 +239,8 @@ def _facts(
             unlike = difference(facts[0].domain, found.domain)
             if unlike is not None:
                 raise SceneError(
-                    f"scenes of one domain must be alike: {facts[0].path} has {unlike[0]},"
-                    f" {found.path} has {unlike[1]}; choose bands with --bands or chip them into"
+                    f"scenes of one domain must be alike: {told(facts[0].path)} has {unlike[0]},"
+                    f" {told(found.path)} has {unlike[1]}; choose bands with --bands or chip them into"
                     " different domains"
                 )
             warn_of_gsd(facts[0].domain, found)
@@ -268,7 +269,7 @@ def warn_of_gsd(domain: Domain, scene: SceneFacts) -> None:
         log.warning(
             "%s: its pixels measure %.3g m, those of the domain %.3g m; a model learns both sizes"
             " as one; --res brings scenes to one",
-            scene.path,
+            told(scene.path),
             scene.domain.gsd,
             domain.gsd,
         )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
@@ -33,7 +34,7 @@ class Adapted:
                 log.warning(
                     "%s: scale and offset of %s are %g and %g, those of the training scenes %g and"
                     " %g; the stored numbers are taken as they are",
-                    *(scene.path, band.label, *ours, *theirs),
+                    *(told(scene.path), band.label, *ours, *theirs),
                 )
                 theirs = ours
             self._factors.append((ours[0] / theirs[0], (ours[1] - theirs[1]) / theirs[0]))

@@ -7,6 +7,7 @@ by their names (`--stack`), or one by one (`B02.tif+B03.tif`).
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from xml.etree import ElementTree
 
 from geocyclegan.errors import NotFoundError, SceneError
 from geocyclegan.raster.opening import subdataset_parts
+
+log = logging.getLogger(__name__)
 
 JOIN = "+"
 """What stands between the files of a scene in its name."""
@@ -33,6 +36,8 @@ _SENTINEL2_ORDER = (
 _SENTINEL2_FILE = re.compile(r"_(B\d{2}|B8A|SCL)(?:_(\d{2})m)?\.jp2$")
 _LANDSAT_FILE = re.compile(r"^(L[COTEM]\d{2}_.+?)_((?:SR_|ST_)?B\d{1,2}|QA_PIXEL)\.TIF$", re.I)
 _METADATA_FILE = re.compile(r"^MTD_MSIL\w+\.xml$|_MTL\.(?:txt|xml|json)$", re.I)
+# What products hold beside their bands: a picture, and the angles of sun and sensor.
+_BESIDE = re.compile(r"_TCI(?:_\d{2}m)?$|\.(?:SAA|SZA|VAA|VZA)$", re.I)
 # Fifteen-metre pixels would make all others finer, too; who wants them names them.
 _LANDSAT_PAN = {"B8"}
 
@@ -119,25 +124,37 @@ def band_name(path: str) -> str | None:
 def stacked(paths: Sequence[str]) -> list[str]:
     """Put files together that differ in their band only, each group in the order of its bands.
 
-    Files whose names tell no band stay scenes of their own.
+    Files whose names tell no band stay scenes of their own, but for what Sentinel-2 and HLS have
+    beside their bands, which is left out.
     """
     groups: dict[str, list[str]] = {}
+    beside = []
     for path in paths:
         stem, name = Path(path).stem, band_name(path)
+        if name is None and _BESIDE.search(stem):
+            beside.append(path)
+            continue
         if name is None:
             groups[path] = [path]
             continue
         at = stem.lower().rindex(name.lower())
         rest = re.sub(r"_\d{2}m$", "", stem[:at] + stem[at + len(name) :])
         groups.setdefault(str(Path(path).with_name(rest)), []).append(path)
-    return [JOIN.join(sorted(group, key=_order)) for group in groups.values()]
+    if beside and groups:
+        names = ", ".join(Path(path).name for path in beside[:4])
+        log.warning(
+            "--stack: left out %s%s, which are no bands of the scene",
+            *(names, f" and {len(beside) - 4} more" if len(beside) > 4 else ""),
+        )
+    found = [JOIN.join(sorted(group, key=_order)) for group in groups.values()]
+    return found or beside
 
 
 def short_name(scene: str) -> str:
     """Return a name for a scene: the stem of its file, or what the stems of its files share."""
     parts = subdataset_parts(scene)
     if parts is not None:
-        words = [Path(parts[0]).stem, re.sub(r"[^\w.\-]+", "_", parts[1]).strip("_")]
+        words = [Path(re.split(r"[\\/]", parts[0])[-1]).stem, re.sub(r"[^\w.\-]+", "_", parts[1]).strip("_")]
         return "_".join(word for word in words if word)
     paths = scene.split(JOIN) if JOIN in scene and not Path(scene).exists() else [scene]
     stems = [Path(path).stem for path in paths]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,12 +117,15 @@ def open_dataset(path: str) -> Any:
             raise SceneError(f"{path}: a folder, where a raster file was expected")
         if os.path.isfile(path) and os.path.getsize(path) == 0:
             raise SceneError(f"{path}: the file is empty")
+        if not os.path.isfile(path) and not os.path.isdir(path):
+            # A pipe would be waited for until someone writes into it.
+            raise SceneError(f"{path}: a pipe or device, where a raster file was expected")
     drivers = [*DRIVERS, "VRT"] if path.lower().endswith(".vrt") else DRIVERS
     try:
         dataset = _open_with(path, drivers)
     except (*GDAL_ERRORS, ValueError) as error:
         raise SceneError(
-            f"{path}: not a raster that can be read ({first_line(error, path)})"
+            f"{path}: not a raster that can be read ({first_line(error, path)}){_remedy(path)}"
         ) from error
     if dataset.count == 0:
         subdatasets = list(dataset.subdatasets)
@@ -134,6 +138,22 @@ def open_dataset(path: str) -> Any:
             f" name one: {shown}"
         )
     return dataset
+
+
+def _remedy(path: str) -> str:
+    """Return what to do about a file that is no raster, where its name tells."""
+    if not os.path.isfile(path):
+        return ""
+    name, suffix = os.path.splitext(path.lower())
+    if suffix in (".zip", ".tar", ".tgz") or name.endswith(".tar"):
+        kind = "zip" if suffix == ".zip" else "tar"
+        inner = f"/vsi{kind}/{os.path.abspath(path)}/NAME.tif"
+        return f"; it is an archive: unpack it, or name a raster in it as {inner}"
+    if suffix == ".gz":
+        return f"; it is compressed: unpack it, or name it /vsigzip/{os.path.abspath(path)}"
+    if suffix in (".gpkg", ".mbtiles", ".pdf", ".sqlite"):
+        return f"; if it holds a raster: gdal_translate {shlex.quote(path)} raster.tif"
+    return ""
 
 
 @ensure_env_with_credentials  # type: ignore[untyped-decorator]
