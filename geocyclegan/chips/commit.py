@@ -43,6 +43,7 @@ from geocyclegan.chips.statistics import (
 from geocyclegan.chips.survey import SceneFacts, warn_of_domains
 from geocyclegan.errors import OptionError, OutputError
 from geocyclegan.files import flush_tree, fsync_folder, make_folder
+from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.radiometry import fit_scaling
 
@@ -236,7 +237,15 @@ def _fit(
         else load_statistics(folder / f"{entry.id}.npz", domain.count, entry.path)
         for entry in entries
     )
-    where = entries[0].path if len(entries) == 1 else f"domain {options.domain}"
+    where = told(entries[0].path) if len(entries) == 1 else f"domain {options.domain}"
+    for sketch, label in zip(sketches, domain.labels, strict=True):
+        if sketch.filler is not None:
+            log.warning(
+                "%s, %s: %g is among the valid pixels and is counted as data; if it stands for no"
+                " data, say so in the file: gdal_edit.py -a_nodata %g FILE",
+                *(where, label, sketch.filler, sketch.filler),
+            )
+            break
     if options.shared_scale:
         _refuse_units(domain)
         together = sketches[0]

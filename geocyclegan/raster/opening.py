@@ -45,7 +45,6 @@ SUBDATASET = re.compile(r"^[A-Za-z0-9_]+:.*[:/].+")
 """What a sub-dataset's name looks like: DRIVER:path:variable."""
 
 
-
 def subdataset_parts(name: str) -> tuple[str, str] | None:
     """Split a sub-dataset's name, such as NETCDF:"file.nc":variable, into file and variable.
 

@@ -193,9 +193,14 @@ def fit_scaling(spec: ScaleSpec, sketch: BandSketch, label: str) -> BandScaling:
     if spec.method == "db":
         if sketch.positive < 0.5 * sketch.count:
             share = 1.0 - sketch.positive / sketch.count
+            if sketch.minimum < 0.0:
+                raise SceneError(
+                    f"{label}: {share:.0%} of the valid pixels are zero or negative, so they are no"
+                    " power; if they are in dB already, use --scale auto"
+                )
             raise SceneError(
-                f"{label}: {share:.0%} of the valid pixels are zero or negative, so they are no"
-                " power; if they are in dB already, use --scale auto"
+                f"{label}: {share:.0%} of the valid pixels are zero, which has no decibel; if zero"
+                " stands for no data, say so in the file: gdal_edit.py -a_nodata 0 FILE"
             )
         minimum = sketch.smallest_positive
     # A monotone transform carries quantiles along.

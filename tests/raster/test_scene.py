@@ -248,9 +248,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         ("scene.gpkg", "gdal_translate"),
     ],
 )
-def test_what_to_do_about_files_that_hold_a_raster(
-    tmp_path: Path, name: str, remedy: str
-) -> None:
+def test_what_to_do_about_files_that_hold_a_raster(tmp_path: Path, name: str, remedy: str) -> None:
     (tmp_path / name).write_bytes(b"no raster")
     with pytest.raises(SceneError) as caught:
         Scene(tmp_path / name)
