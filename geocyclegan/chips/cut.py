@@ -114,8 +114,8 @@ def cut_scenes(
                 progress.update(len(found))
             if not sketches[0].count:
                 raise SceneError(
-                    f"{told(plan.scene.path)}: no valid pixel in it, all of them are nodata, masked or"
-                    " not a number; leave the scene out"
+                    f"{told(plan.scene.path)}: no valid pixel in it, all of them are nodata, masked"
+                    " or not a number; leave the scene out"
                 )
             cuts.append(
                 SceneCut(

@@ -240,8 +240,8 @@ def _facts(
             if unlike is not None:
                 raise SceneError(
                     f"scenes of one domain must be alike: {told(facts[0].path)} has {unlike[0]},"
-                    f" {told(found.path)} has {unlike[1]}; choose bands with --bands or chip them into"
-                    " different domains"
+                    f" {told(found.path)} has {unlike[1]}; choose bands with --bands or chip them"
+                    " into different domains"
                 )
             warn_of_gsd(facts[0].domain, found)
         facts.append(found)

@@ -154,11 +154,9 @@ def short_name(scene: str) -> str:
     """Return a name for a scene: the stem of its file, or what the stems of its files share."""
     parts = subdataset_parts(scene)
     if parts is not None:
-        words = [
-            Path(re.split(r"[\\/]", parts[0])[-1]).stem,
-            re.sub(r"[^\w.\-]+", "_", parts[1]).strip("_"),
-        ]
-        return "_".join(word for word in words if word)
+        file = Path(re.split(r"[\\/]", parts[0])[-1]).stem
+        variable = re.sub(r"[^\w.\-]+", "_", parts[1]).strip("_")
+        return f"{file}_{variable}" if variable else file
     paths = scene.split(JOIN) if JOIN in scene and not Path(scene).exists() else [scene]
     stems = [Path(path).stem for path in paths]
     if len(stems) == 1:

@@ -117,9 +117,9 @@ def resolve_bands(wanted: Sequence[str], names: Sequence[str | None], where: str
 
 
 def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[str]:
-    """Choose the bands of a scene that a model wants, by name, or by order where names are missing.
+    """Choose the bands of a scene that a model wants, by name, or by order where names lack.
 
-    Where some bands have no name, order decides if those that are named on both sides agree with it.
+    Where some have no name, order decides, if bands that are named on both sides agree with it.
 
     Args:
         domain: what the model wants.
@@ -153,8 +153,9 @@ def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[s
 
 def _is_same_order(wanted: Sequence[str | None], found: Sequence[str | None]) -> bool:
     """Say whether bands with a name on both sides have one place; some may have none."""
+    known = {*wanted} & {*found} - {None}
     return all(
-        one == other if one and other else not (one and one in found or other and other in wanted)
+        one == other if one and other else one not in known and other not in known
         for one, other in zip(wanted, found, strict=True)
     )
 

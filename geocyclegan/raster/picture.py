@@ -61,7 +61,7 @@ def picture(
     bands = [
         (np.asarray(levels[i], np.float32) - low) / (high - low)
         for i in chosen
-        for low, high in [_contrast(domain.bands[i].scaling.levels)]
+        for low, high in [domain.bands[i].scaling.bulk_levels]
     ]
     if len(bands) == 1:
         bands = bands * 3
@@ -73,13 +73,6 @@ def picture(
     if valid is not None:
         image[~valid] = _INVALID_GREY
     return image
-
-
-def _contrast(levels: tuple[float, ...]) -> tuple[float, float]:
-    # Squeezed tails (see radiometry) are left out of the stretch.
-    low = levels[1] if len(levels) > 2 and levels[1] < 0 else levels[0]
-    high = levels[-2] if len(levels) > 2 and levels[-2] > 0 else levels[-1]
-    return low, high
 
 
 def captioned_row(

@@ -166,7 +166,7 @@ def test_data_marked_as_alpha_is_pointed_at(make_raster: MakeRaster) -> None:
     four = np.concatenate([PIXELS, PIXELS[:1]])
     with (
         Scene(make_raster("rgba.tif", four, photometric="RGB", alpha="YES")) as scene,
-        pytest.raises(SceneError, match="its band 4 is marked as alpha.*--bands"),
+        pytest.raises(SceneError, match=r"its band 4 is marked as alpha.*--bands"),
     ):
         bands_for(domain("red", "green", "blue", None), scene.all_bands, scene.path)
 
