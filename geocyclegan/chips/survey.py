@@ -23,7 +23,8 @@ from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.sources import expand_scenes
 from geocyclegan.raster.stack import open_scene
-from geocyclegan.raster.target import joint_grid, parse_crs, parse_res, regrid, turned
+from geocyclegan.raster.target import joint_grid, parse_crs, parse_res, regrid, turned, window_on
+from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +197,18 @@ def _target(scene: Scene, options: ChipOptions) -> Grid | None:
     if options.like is not None:
         (like,) = _one_of(options.like)
         with open_scene(like, classes=True, amplitude=True) as other:
-            return None if other.grid == scene.grid else other.grid
+            grid = other.grid
+        if grid == scene.grid:
+            return None
+        try:
+            under = window_on(scene.grid, grid, Window(0, 0, *grid.shape), 0.0)
+        except SceneError as error:
+            raise SceneError(f"{told(scene.path)}: {error}") from error
+        if 0 in under.shape:
+            raise SceneError(
+                f"{told(scene.path)}: it does not overlap with --like {like}; leave it out"
+            )
+        return grid
     if options.crs is None and options.res is None:
         return None
     crs = None if options.crs is None else parse_crs(options.crs)
@@ -220,10 +232,7 @@ def _facts(
     for view in views:
         with gdal_env():
             seen, domain, grid, block = _look(view.source, wanted)
-            for layer in (view.layers.labels, view.layers.balance):
-                if layer is not None:
-                    with open_classes(layer, grid):
-                        pass  # only to be sure of it before anything is written
+            _check_layers(view, grid)
         if wanted is None:
             wanted = domain
         opened.append((seen, domain, grid, block, view))
@@ -246,6 +255,24 @@ def _facts(
             warn_of_gsd(facts[0].domain, found)
         facts.append(found)
     return facts, geometry
+
+
+def _check_layers(view: _View, grid: Grid) -> None:
+    """Make sure of the rasters that go with a scene before anything is written."""
+    layers = [("mask", mask.path) for mask in view.source.masks]
+    layers += [
+        (option, path)
+        for option, path in (("labels", view.layers.labels), ("balance", view.layers.balance))
+        if path is not None
+    ]
+    for option, path in layers:
+        with open_classes(path, grid) as classes:
+            under = window_on(classes.scene.grid, grid, Window(0, 0, *grid.shape), 0.0)
+        if 0 in under.shape:
+            raise OptionError(
+                f"--{option} {path}: it does not overlap with {told(view.source.path)}; name the"
+                " raster of that place"
+            )
 
 
 def _look(source: Source, wanted: Domain | None) -> tuple[Source, Domain, Grid, tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from geocyclegan.cli.options import (
 if TYPE_CHECKING:
     from geocyclegan.chips.tiler import ChipReport
 
+_MOST_CLASSES = 1 << 16
 _REASONS = {
     "uncovered": "too little covered by the AOI",
     "excluded": "touched by an exclusion polygon",
@@ -46,16 +48,16 @@ def _length(
 def _integers(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> tuple[int, ...] | None:
-    """Read `3,8-10`."""
+    """Read `3,8-10` or `-1`."""
     if value is None:
         return None
     found: list[int] = []
     for part in value.split(","):
-        first, _, last = part.strip().partition("-")
-        try:
-            found.extend(range(int(first), int(last or first) + 1))
-        except ValueError:
-            raise click.BadParameter(f"{part!r}: expected classes such as 3,8-10") from None
+        ends = re.fullmatch(r"\s*(-?\d+)(?:-(-?\d+))?\s*", part)
+        classes = range(int(ends[1]), int(ends[2] or ends[1]) + 1) if ends else range(0)
+        if not 0 < len(classes) <= _MOST_CLASSES:
+            raise click.BadParameter(f"{part!r}: expected classes such as 3,8-10")
+        found.extend(classes)
     return tuple(found)
 
 

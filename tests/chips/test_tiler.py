@@ -57,6 +57,21 @@ def test_a_value_that_looks_like_no_data_is_pointed_at(
     assert "gdal_edit.py -a_nodata -9999" in caplog.text
 
 
+@pytest.mark.parametrize("option", ["mask", "labels", "balance", "like"])
+def test_rasters_of_another_place_are_named(
+    make_scene: MakeScene, options: ChipOptions, option: str
+) -> None:
+    far = make_scene("far.tif", bands=1, transform=Affine(10, 0, 9e5, 0, -10, 6e6))
+    given: dict[str, Any] = {option: str(far) if option == "like" else (str(far),)}
+    given |= {"random": 3} if option == "balance" else {}
+    with pytest.raises(
+        (OptionError, SceneError),
+        match=rf"--{option} \S*far.tif.*does not overlap|does not overlap.*--{option}",
+    ):
+        chip_scenes([make_scene()], replace(options, **given))
+    assert not options.out.exists()
+
+
 def test_one_partner_for_two_scenes_is_refused(make_scene: MakeScene, options: ChipOptions) -> None:
     days = [make_scene("day1.tif"), make_scene("day2.tif")]
     with pytest.raises(OptionError, match=r"map.tif: it is named for several scenes.*--like"):
