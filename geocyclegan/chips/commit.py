@@ -311,4 +311,25 @@ def footprints(scene: SceneFacts, chips: Sequence[CutChip]) -> list[Any]:
     except Exception as error:  # pyproj raises its own classes, one per stage
         log.warning("%s: its footprints cannot be put on the globe (%s)", scene.path, error)
         return [None] * len(chips)
-    return [outline if np.isfinite(outline.bounds).all() else None for outline in series]
+    return [_on_globe(line) if np.isfinite(line.bounds).all() else None for line in series]
+
+
+def _on_globe(outline: Any) -> Any:
+    """Cut an outline that crosses the 180th meridian in two, which else would span the globe."""
+    import shapely
+
+    west, _, east, _ = outline.bounds
+    if east - west <= 180.0 and east <= 180.0:
+        return outline
+    if east - west > 180.0:
+        outline = shapely.transform(
+            outline, lambda xy: np.where(xy < [0, -90], np.add(xy, [360, 0]), xy)
+        )
+    parts = [
+        shapely.intersection(outline, shapely.box(-180, -90, 180, 90)),
+        shapely.transform(
+            shapely.intersection(outline, shapely.box(180, -90, 540, 90)),
+            lambda xy: np.subtract(xy, [360, 0]),
+        ),
+    ]
+    return shapely.union_all(parts)

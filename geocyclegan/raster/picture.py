@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from geocyclegan.errors import OutputError
 from geocyclegan.files import atomic_write
 from geocyclegan.raster.domain import Domain
 
@@ -93,6 +94,13 @@ def captioned_row(
 
 
 def save_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write a picture `(height, width, 3)` whole or not at all."""
+    """Write a picture `(height, width, 3)` whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     with atomic_write(path) as part:
-        Image.fromarray(image).save(part, format="PNG")
+        try:
+            Image.fromarray(image).save(part, format="PNG")
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error

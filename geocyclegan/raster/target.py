@@ -146,6 +146,10 @@ def regrid(grid: Grid, crs: CRS | None, res: tuple[float, float] | None, scene: 
         raise SceneError(f"{scene}: it cannot be put into the CRS of --crs: {error}") from error
     if not (np.isfinite(xs).all() and np.isfinite(ys).all()):
         raise SceneError(f"{scene}: parts of it have no place in the CRS of --crs")
+    if target is not None and target.is_geographic and float(np.ptp(xs)) > 180.0:
+        # A scene on the 180th meridian goes on beyond it, not around the globe.
+        beyond = np.where(xs < 0.0, xs + 360.0, xs)
+        xs = beyond if np.ptp(beyond) < 180.0 else xs
     across, down = res or (_own_size(grid, target),) * 2
     if across > float(np.ptp(xs)) or down > float(np.ptp(ys)):
         raise OptionError(

@@ -544,3 +544,16 @@ def test_bands_that_share_a_scale_keep_their_ratios(
     with pytest.raises(OptionError, match="differ in unit"):
         chip_scenes([scene], replace(options, out=tmp_path / "other"))
     assert not (tmp_path / "other").exists()
+
+
+def test_footprints_on_the_180th_meridian_do_not_span_the_globe(
+    make_scene: MakeScene, options: ChipOptions
+) -> None:
+    place = {"crs": "EPSG:32760", "transform": Affine(500, 0, 800_000, 0, -500, 8.17e6)}
+    chip_scenes([make_scene(**place)], options)
+    outlines = geopandas.read_parquet(options.out / "chips.parquet").geometry
+    assert {outline.geom_type for outline in outlines} == {"Polygon", "MultiPolygon"}
+    for outline in outlines:
+        parts = getattr(outline, "geoms", [outline])
+        assert all(part.bounds[2] - part.bounds[0] < 0.3 for part in parts)
+        assert -180.0 <= outline.bounds[0] <= outline.bounds[2] <= 180.0
