@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _SAMPLES = 1 << 14
 # Some scalings clip on purpose: percentile:25,75 has half of all values beyond its ends.
 _BEYOND = 0.95
-_USUAL = 0.98
+_USUAL = 0.995
 
 
 class _Range:
@@ -43,6 +43,9 @@ class _Range:
             for band in domain.bands
         ]
         self._low, self._high = np.array(ends).T[:, :, np.newaxis]
+        # Saturated colours, the background of a map: where the range ends there may be much.
+        ends = [band.scaling.inverse(np.array([-1.0, 1.0])) for band in domain.bands]
+        self._lowest, self._highest = np.array(ends).T[:, :, np.newaxis]
         self._seen, self._beyond = 0, np.zeros(domain.count, np.int64)
 
     def look(self, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> None:
@@ -52,7 +55,9 @@ class _Range:
         step = max(1, math.isqrt(valid.size // _SAMPLES))
         values = pixels[:, ::step, ::step][:, valid[::step, ::step]]
         self._seen += values.shape[1]
-        self._beyond += ((values < self._low) | (values > self._high)).sum(axis=1)
+        below = (values < self._low) & (values != self._lowest)
+        above = (values > self._high) & (values != self._highest)
+        self._beyond += (below | above).sum(axis=1)
         worst = int(self._beyond.argmax())
         if self._seen < self._enough or self._beyond[worst] < _BEYOND * self._seen:
             return

@@ -270,6 +270,17 @@ def test_numbers_of_another_kind_are_warned_about(
         assert [("range of B04" in text) for text in told] == [True] * (name == "shifted.tif")
 
 
+def test_a_map_in_few_colours_is_nothing_unusual(
+    tmp_path: Path, bundle: Bundle, make_raster: MakeRaster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """White paper is the upper end of the range, and nearly all of the scene."""
+    white = np.full((1, 40, 40), 4000, np.uint16)
+    white[:, 5:7] = 0
+    path = make_raster("map.tif", white, names=("B04",))
+    translate_scene(str(path), tmp_path / "p.tif", bundle, TranslateOptions(direction="b2a"))
+    assert not caplog.records
+
+
 def test_outputs_that_may_not_be(tmp_path: Path, bundle: Bundle, sar: Path) -> None:
     before = sar.read_bytes()
     with pytest.raises(OutputError, match="it is the input"):
