@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import json
 import os
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from geocyclegan.errors import OutputError
+
+# A URL, of whose two slashes a path keeps one.
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def fsync_folder(folder: Path) -> None:
@@ -131,6 +135,11 @@ def make_folder(folder: Path) -> None:
     Raises:
         OutputError: it cannot be made, or a file is in the way, or it cannot be written to.
     """
+    if _REMOTE.match(folder.as_posix()) and not Path(*folder.parts[:1]).is_dir():
+        raise OutputError(
+            f"{folder}: outputs are written to folders of this machine; choose one with --out and"
+            " copy it there afterwards"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

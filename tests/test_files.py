@@ -70,6 +70,15 @@ def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
         make_folder(tmp_path / "file" / "sub")
 
 
+def test_a_url_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="folders of this machine"):
+        make_folder(Path("s3://bucket/chips"))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "name:").mkdir()
+    make_folder(Path("name:/below"))
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

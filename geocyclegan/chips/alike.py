@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from geocyclegan.raster.align import Raster
-from geocyclegan.raster.bands import SourceBand
+from geocyclegan.raster.bands import SourceBand, listed
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
 
@@ -41,7 +39,7 @@ def difference(first: Domain, second: Domain) -> tuple[str, str] | None:
         return _count(first), _count(second)
     pairs = list(zip(first.bands, second.bands, strict=True))
     if any(a.name and b.name and a.name.casefold() != b.name.casefold() for a, b in pairs):
-        return f"the bands {_list(first.labels)}", f"the bands {_list(second.labels)}"
+        return f"the bands {listed(first.labels)}", f"the bands {listed(second.labels)}"
     if first.dtype != second.dtype:
         return f"{first.dtype} pixels", f"{second.dtype} pixels"
     if first.amplitude != second.amplitude:
@@ -80,11 +78,7 @@ def can_repack(wanted: Domain, found: Domain) -> bool:
 
 
 def _count(domain: Domain) -> str:
-    return f"{domain.count} band{'s' * (domain.count != 1)} ({_list(domain.labels)})"
-
-
-def _list(labels: Sequence[str]) -> str:
-    return ", ".join(labels) if len(labels) <= 16 else f"{', '.join(labels[:15])}, ..."
+    return f"{domain.count} band{'s' * (domain.count != 1)} ({listed(domain.labels)})"
 
 
 def _packing(band: BandInfo, number: int) -> str:

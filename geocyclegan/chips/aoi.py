@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 # A straight edge in one CRS is a curve in another: before it is reprojected, an edge is cut into
 # pieces no longer than this share of the scene's extent, which leaves an error far below a pixel.
 _PIECE = 1 / 50
+_TURNS = (-360.0, 360.0)
 
 
 class Aoi:
@@ -81,6 +82,9 @@ class Aoi:
                 f"{self.option} {self.path}: it cannot be brought into the CRS of {scene} ({error})"
             ) from error
         shapes = [shape for shape in geometry if np.isfinite(shape.bounds).all()]
+        if grid.crs.is_geographic:
+            # Longitudes may be counted from 0 to 360, or go on beyond 180.
+            shapes += [_affine(shape, (1, 0, 0, 1, turn, 0)) for shape in shapes for turn in _TURNS]
         inverse = ~grid.transform
         to_pixels = (inverse.a, inverse.b, inverse.d, inverse.e, inverse.c, inverse.f)
         # Made valid after the map, which may itself fold a thin polygon; the union counts overlaps
@@ -104,7 +108,8 @@ class Aoi:
             west = south = east = north = float("nan")
         extent = max(east - west, north - south)
         # West lies east of east where a scene crosses the 180th meridian.
-        if not (np.isfinite(extent) and west < east and south < north):
+        is_beyond = geometry.crs.is_geographic and (west < -180.0 or east > 180.0)
+        if is_beyond or not (np.isfinite(extent) and west < east and south < north):
             west, south, east, north = geometry.total_bounds
             extent = max(east - west, north - south)
         else:

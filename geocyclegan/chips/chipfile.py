@@ -164,7 +164,7 @@ def _has(codec: str) -> bool:
         return True
     profile = {"driver": "GTiff", "width": 16, "height": 16, "count": 1, "dtype": "uint8"}
     try:
-        with MemoryFile() as memory, memory.open(**profile, compress=codec) as test:
+        with chip_env(), MemoryFile() as memory, memory.open(**profile, compress=codec) as test:
             test.write(np.zeros((1, 16, 16), np.uint8))
     except RasterioError:
         return False

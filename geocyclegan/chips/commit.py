@@ -43,6 +43,7 @@ from geocyclegan.chips.statistics import (
 from geocyclegan.chips.survey import SceneFacts, warn_of_domains
 from geocyclegan.errors import OptionError, OutputError
 from geocyclegan.files import flush_tree, fsync_folder, make_folder
+from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.radiometry import fit_scaling
 
@@ -236,7 +237,15 @@ def _fit(
         else load_statistics(folder / f"{entry.id}.npz", domain.count, entry.path)
         for entry in entries
     )
-    where = entries[0].path if len(entries) == 1 else f"domain {options.domain}"
+    where = told(entries[0].path) if len(entries) == 1 else f"domain {options.domain}"
+    for sketch, label in zip(sketches, domain.labels, strict=True):
+        if sketch.filler is not None:
+            log.warning(
+                "%s, %s: %g is among the valid pixels and is counted as data; if it stands for no"
+                " data, say so in the file: gdal_edit.py -a_nodata %g FILE",
+                *(where, label, sketch.filler, sketch.filler),
+            )
+            break
     if options.shared_scale:
         _refuse_units(domain)
         together = sketches[0]
@@ -302,4 +311,25 @@ def footprints(scene: SceneFacts, chips: Sequence[CutChip]) -> list[Any]:
     except Exception as error:  # pyproj raises its own classes, one per stage
         log.warning("%s: its footprints cannot be put on the globe (%s)", scene.path, error)
         return [None] * len(chips)
-    return [outline if np.isfinite(outline.bounds).all() else None for outline in series]
+    return [_on_globe(line) if np.isfinite(line.bounds).all() else None for line in series]
+
+
+def _on_globe(outline: Any) -> Any:
+    """Cut an outline that crosses the 180th meridian in two, which else would span the globe."""
+    import shapely
+
+    west, _, east, _ = outline.bounds
+    if east - west <= 180.0 and east <= 180.0:
+        return outline
+    if east - west > 180.0:
+        outline = shapely.transform(
+            outline, lambda xy: np.where(xy < [0, -90], np.add(xy, [360, 0]), xy)
+        )
+    parts = [
+        shapely.intersection(outline, shapely.box(-180, -90, 180, 90)),
+        shapely.transform(
+            shapely.intersection(outline, shapely.box(180, -90, 540, 90)),
+            lambda xy: np.subtract(xy, [360, 0]),
+        ),
+    ]
+    return shapely.union_all(parts)

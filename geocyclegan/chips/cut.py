@@ -37,6 +37,7 @@ from geocyclegan.crew import Crew
 from geocyclegan.errors import SceneError
 from geocyclegan.progress import Progress
 from geocyclegan.raster.align import AlignedScene
+from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.sketch import BandSketch
 from geocyclegan.raster.windows import Window
@@ -113,8 +114,8 @@ def cut_scenes(
                 progress.update(len(found))
             if not sketches[0].count:
                 raise SceneError(
-                    f"{plan.scene.path}: no valid pixel in it, all of them are nodata, masked or"
-                    " not a number; leave the scene out"
+                    f"{told(plan.scene.path)}: no valid pixel in it, all of them are nodata, masked"
+                    " or not a number; leave the scene out"
                 )
             cuts.append(
                 SceneCut(

@@ -138,8 +138,9 @@ class ChipOptions:
         for name, file in (("aoi", self.aoi), ("exclude", self.exclude)):
             if file is not None and not file.exists():
                 raise NotFoundError(f"--{name} {file}: no such file")
-        if self.out.exists() and not self.out.is_dir():
-            raise OptionError(f"--out {self.out}: a file, where a folder was expected")
+        for folder in (self.out, *self.out.parents):
+            if folder.is_file():
+                raise OptionError(f"--out {folder}: a file, where a folder was expected")
 
     def _check_geometry(self) -> None:
         if isinstance(self.size, int) and not SMALLEST_CHIP <= self.size <= LARGEST_CHIP:

@@ -105,6 +105,11 @@ class ChipSet:
             ChipsError: the domain is missing, empty, unfinished or mixed.
         """
         root = Path(folder)
+        if root.is_file():
+            raise ChipsError(
+                f"{root}: a file, where a chip folder was expected; make one with:"
+                f" {chip_command(Path('chips'), domain)}"
+            )
         if not root.is_dir():
             raise ChipsError(
                 f"{root}: no such chip folder; make it with: {chip_command(root, domain)}"
@@ -144,9 +149,10 @@ class ChipSet:
         }
         lost = [chip for chip in chips if chip not in there]
         if lost:
+            others = f", as are {len(lost) - 1} others" if len(lost) > 1 else ""
             raise ChipsError(
-                f"{root / lost[0]}: missing, as are {len(lost) - 1} other chips that {MANIFEST}"
-                f" lists; chip the scene again: {chip_command(root, domain)}"
+                f"{root / lost[0]}: missing{others}, though {MANIFEST} lists it; chip the scene"
+                f" again: {chip_command(root, domain)}"
             )
         return cls(paths, record.domain, record.size, scenes, ids)
 

@@ -16,13 +16,15 @@ from geocyclegan.chips.naming import scene_id
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.source import ClassMask, Packing, Source, open_classes
 from geocyclegan.errors import OptionError, SceneError
+from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.sources import expand_scenes
 from geocyclegan.raster.stack import open_scene
-from geocyclegan.raster.target import joint_grid, parse_crs, parse_res, regrid, turned
+from geocyclegan.raster.target import joint_grid, parse_crs, parse_res, regrid, turned, window_on
+from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +170,7 @@ def _layers(options: ChipOptions, count: int) -> list[_Layers]:
     def spread(option: str, given: Sequence[str]) -> list[str | None]:
         if not given:
             return [None] * count
-        files = expand_scenes(given)
+        files = expand_scenes(given, repeats=True)
         if len(files) not in (1, count):
             raise OptionError(
                 f"--{option}: {len(files)} files for {count} scenes; name one for all, or one for"
@@ -195,7 +197,18 @@ def _target(scene: Scene, options: ChipOptions) -> Grid | None:
     if options.like is not None:
         (like,) = _one_of(options.like)
         with open_scene(like, classes=True, amplitude=True) as other:
-            return None if other.grid == scene.grid else other.grid
+            grid = other.grid
+        if grid == scene.grid:
+            return None
+        try:
+            under = window_on(scene.grid, grid, Window(0, 0, *grid.shape), 0.0)
+        except SceneError as error:
+            raise SceneError(f"{told(scene.path)}: {error}") from error
+        if 0 in under.shape:
+            raise SceneError(
+                f"{told(scene.path)}: it does not overlap with --like {like}; leave it out"
+            )
+        return grid
     if options.crs is None and options.res is None:
         return None
     crs = None if options.crs is None else parse_crs(options.crs)
@@ -219,10 +232,7 @@ def _facts(
     for view in views:
         with gdal_env():
             seen, domain, grid, block = _look(view.source, wanted)
-            for layer in (view.layers.labels, view.layers.balance):
-                if layer is not None:
-                    with open_classes(layer, grid):
-                        pass  # only to be sure of it before anything is written
+            _check_layers(view, grid)
         if wanted is None:
             wanted = domain
         opened.append((seen, domain, grid, block, view))
@@ -238,13 +248,31 @@ def _facts(
             unlike = difference(facts[0].domain, found.domain)
             if unlike is not None:
                 raise SceneError(
-                    f"scenes of one domain must be alike: {facts[0].path} has {unlike[0]},"
-                    f" {found.path} has {unlike[1]}; choose bands with --bands or chip them into"
-                    " different domains"
+                    f"scenes of one domain must be alike: {told(facts[0].path)} has {unlike[0]},"
+                    f" {told(found.path)} has {unlike[1]}; choose bands with --bands or chip them"
+                    " into different domains"
                 )
             warn_of_gsd(facts[0].domain, found)
         facts.append(found)
     return facts, geometry
+
+
+def _check_layers(view: _View, grid: Grid) -> None:
+    """Make sure of the rasters that go with a scene before anything is written."""
+    layers = [("mask", mask.path) for mask in view.source.masks]
+    layers += [
+        (option, path)
+        for option, path in (("labels", view.layers.labels), ("balance", view.layers.balance))
+        if path is not None
+    ]
+    for option, path in layers:
+        with open_classes(path, grid) as classes:
+            under = window_on(classes.scene.grid, grid, Window(0, 0, *grid.shape), 0.0)
+        if 0 in under.shape:
+            raise OptionError(
+                f"--{option} {path}: it does not overlap with {told(view.source.path)}; name the"
+                " raster of that place"
+            )
 
 
 def _look(source: Source, wanted: Domain | None) -> tuple[Source, Domain, Grid, tuple[int, int]]:
@@ -268,7 +296,7 @@ def warn_of_gsd(domain: Domain, scene: SceneFacts) -> None:
         log.warning(
             "%s: its pixels measure %.3g m, those of the domain %.3g m; a model learns both sizes"
             " as one; --res brings scenes to one",
-            scene.path,
+            told(scene.path),
             scene.domain.gsd,
             domain.gsd,
         )

@@ -36,6 +36,7 @@ from geocyclegan.crew import Crew, DaskCrew
 from geocyclegan.crew_check import check_crew
 from geocyclegan.errors import ChipsError, NotFoundError, OptionError
 from geocyclegan.files import flushing, output_lock
+from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.sources import expand_scenes
 
@@ -113,7 +114,14 @@ def chip_pairs(
     Raises:
         GeoCycleGANError: see `chip_scenes`.
     """
-    paths, others = _expand(scenes, options), _expand(partners, options)
+    paths, others = _expand(scenes, options), _expand(partners, options, repeats=not options.stack)
+    twice = [path for path, count in Counter(others).items() if count > 1]
+    if twice:
+        raise OptionError(
+            f"--pair {told(twice[0])}: it is named for several scenes, and a domain has each scene"
+            " once; chip them without --pair, and it by itself with --like one of them: chips of"
+            " one place are pairs, too"
+        )
     if len(paths) != len(others):
         raise OptionError(
             f"--pair: {len(others)} scenes for {len(paths)}; name a partner for each, in order"
@@ -124,8 +132,10 @@ def chip_pairs(
     return first, second
 
 
-def _expand(scenes: Sequence[str | Path], options: ChipOptions) -> list[str]:
-    paths = expand_scenes(scenes, stack=options.stack)
+def _expand(
+    scenes: Sequence[str | Path], options: ChipOptions, *, repeats: bool = False
+) -> list[str]:
+    paths = expand_scenes(scenes, stack=options.stack, repeats=repeats)
     if not paths:
         raise NotFoundError("no scene was named")
     for path in paths:
@@ -295,7 +305,7 @@ def _refuse_contradiction(
     unlike = difference(old.domain, facts[0].domain)
     if unlike is not None:
         raise OptionError(
-            f"{facts[0].path}: it has {unlike[1]}, {where} has {unlike[0]}; choose bands with"
+            f"{told(facts[0].path)}: it has {unlike[1]}, {where} has {unlike[0]}; choose bands with"
             f" --bands, {remedy}"
         )
     warn_of_gsd(old.domain, facts[0])

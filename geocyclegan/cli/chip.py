@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from geocyclegan.cli.options import (
 if TYPE_CHECKING:
     from geocyclegan.chips.tiler import ChipReport
 
+_MOST_CLASSES = 1 << 16
 _REASONS = {
     "uncovered": "too little covered by the AOI",
     "excluded": "touched by an exclusion polygon",
@@ -46,16 +48,16 @@ def _length(
 def _integers(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> tuple[int, ...] | None:
-    """Read `3,8-10`."""
+    """Read `3,8-10` or `-1`."""
     if value is None:
         return None
     found: list[int] = []
     for part in value.split(","):
-        first, _, last = part.strip().partition("-")
-        try:
-            found.extend(range(int(first), int(last or first) + 1))
-        except ValueError:
-            raise click.BadParameter(f"{part!r}: expected classes such as 3,8-10") from None
+        ends = re.fullmatch(r"\s*(-?\d+)(?:-(-?\d+))?\s*", part)
+        classes = range(int(ends[1]), int(ends[2] or ends[1]) + 1) if ends else range(0)
+        if not 0 < len(classes) <= _MOST_CLASSES:
+            raise click.BadParameter(f"{part!r}: expected classes such as 3,8-10")
+        found.extend(classes)
     return tuple(found)
 
 
@@ -131,11 +133,16 @@ _geometry_options = _grouped(
 )
 _alignment_options = _grouped(
     click.option("--like", metavar="SCENE", help="Put the scenes on the grid of this raster."),
-    click.option("--crs", metavar="CRS", help="Put the scenes into this CRS, such as EPSG:32630."),
+    click.option(
+        "--crs",
+        metavar="CRS",
+        help="Put the scenes into this CRS, such as EPSG:32630.  [default: their own]",
+    ),
     click.option(
         "--res",
         metavar="SIZE",
-        help="Put the scenes to this pixel size, in units of the CRS: 10 or 10,20.",
+        help="Put the scenes to this pixel size, in units of the CRS: 10 or 10,20.  [default: their"
+        " own]",
     ),
     click.option(
         "--resampling",
@@ -175,7 +182,7 @@ _selection_options = _grouped(
         type=float,
         default=0.5,
         show_default=True,
-        help="Least share of a chip that the AOI must cover.",
+        help="Least share of a chip, from 0 to 1, that the AOI must cover.",
     ),
     click.option(
         "--exclude",
@@ -200,7 +207,8 @@ _selection_options = _grouped(
         type=float,
         default=0.9,
         show_default=True,
-        help="Least share of valid pixels in a chip, padding beyond a scene not counted.",
+        help="Least share of valid pixels in a chip, from 0 to 1, padding beyond a scene not"
+        " counted.",
     ),
     click.option(
         "--min-std",
@@ -219,7 +227,8 @@ _selection_options = _grouped(
         type=float,
         default=0.1,
         show_default=True,
-        help="Share of the chips set aside for validation, in blocks apart from training.",
+        help="Share of the chips, from 0 to below 1, set aside for validation, in blocks apart from"
+        " training.",
     ),
 )
 
@@ -247,8 +256,9 @@ _selection_options = _grouped(
     default="auto",
     show_default=True,
     metavar="SCALE",
-    help="How pixel values become network levels: auto, linear:LO,HI, percentile:LO,HI, db, log1p"
-    " or zscore. Fitted on the valid pixels of all scenes of the domain.",
+    help="How pixel values become network levels: auto (1st to 99th percentile, tails squeezed),"
+    " linear:LO,HI (in stored units), percentile:LO,HI (0 to 100), db (of power or amplitude),"
+    " log1p or zscore. Fitted on the valid pixels of all scenes of the domain.",
 )
 @click.option(
     "--shared-scale",

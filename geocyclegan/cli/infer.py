@@ -107,7 +107,8 @@ from geocyclegan.cli.options import (
     callback=parse_bytes,
     default=None,
     metavar="SIZE",
-    help="Disk space beside the product for activations that --stats-memory does not hold.",
+    help="Disk space beside the product for activations that --stats-memory does not hold."
+    "  [default: none]",
 )
 @click.option(
     "--device",

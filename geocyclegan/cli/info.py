@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,11 @@ from geocyclegan.cli.options import Settings, bands_option, overwrite_option
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from rasterio.crs import CRS
 
     from geocyclegan.bundle import Bundle
     from geocyclegan.chips.reader import ChipSet
+    from geocyclegan.errors import SceneError
     from geocyclegan.raster.domain import Domain
     from geocyclegan.raster.grid import Grid
 
@@ -158,8 +161,7 @@ def _grid_lines(grid: Grid) -> list[str]:
     across, down = grid.pixel_size
     place = "none"
     if grid.crs is not None:
-        code = grid.crs.to_epsg()
-        place = f"EPSG:{code}" if code else grid.crs.to_wkt()[:60]
+        place = _crs_name(grid.crs)
     ground = "" if grid.gsd is None else f" ({grid.gsd:.3g} m on the ground)"
     bounds = ", ".join(f"{number:.10g}" for number in grid.footprint().bounds)
     return [
@@ -168,6 +170,18 @@ def _grid_lines(grid: Grid) -> list[str]:
         f"  pixel       {across:.6g} x {down:.6g}{ground}",
         f"  bounds      {bounds}",
     ]
+
+
+def _crs_name(crs: CRS) -> str:
+    """Return the code of a CRS, its name where it has none, or its projection without either."""
+    authority = crs.to_authority()
+    if authority:
+        return ":".join(authority)
+    found = re.search(r'^\w+\["([^"]*)"', crs.to_wkt())
+    name = found[1] if found else ""
+    if name.casefold() in ("", "unknown", "unnamed"):
+        return re.sub(r" \+(no_defs|type)\S*", "", crs.to_proj4()) or "without a name"
+    return f"{name} (no code)"
 
 
 def _chips(folder: Path, draw: bool) -> tuple[list[str], Image | None]:
@@ -198,13 +212,33 @@ def _chips(folder: Path, draw: bool) -> tuple[list[str], Image | None]:
         if draw:
             images.append(_sheet(train))
     if len(failed) == len(names):
-        raise failed[0]
+        raise _nothing_there(folder) or failed[0]
     lines.extend(str(error) for error in failed)
     height = max((image.shape[0] for image in images), default=0)
     if not images:
         return lines, None
     return lines, captioned_row(
         [_extend(image, height) for image in images], ["domain A", "domain B"][: len(images)]
+    )
+
+
+def _nothing_there(folder: Path) -> SceneError | None:
+    """Return the error of a folder of scenes, where chips or a model were expected."""
+    from geocyclegan.errors import GeoCycleGANError, SceneError
+    from geocyclegan.raster.sources import expand_scenes
+
+    if (folder / "chips.parquet").exists() or list(folder.glob("domain_?.json")):
+        return None
+    try:
+        scenes = expand_scenes([folder])
+    except GeoCycleGANError:
+        return SceneError(
+            f"{folder}: a folder without scenes, chips or a model; expected a scene, the folder"
+            " that geocyclegan chip made, or a run"
+        )
+    return SceneError(
+        f"{folder}: a folder of {len(scenes)} scene{'s' * (len(scenes) != 1)}, neither chips nor a"
+        f" model; name one scene, such as {scenes[0]}"
     )
 
 

@@ -3,17 +3,73 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
+
+# Pixels that are looked at in a window, and in all.
+_SAMPLES = 1 << 14
+# Some scalings clip on purpose: percentile:25,75 has half of all values beyond its ends.
+_BEYOND = 0.95
+_USUAL = 0.995
+
+
+class _Range:
+    """Notices a scene whose numbers are of another kind than those that a model knows.
+
+    Eight bits for sixteen, reflectance for stored numbers, power for decibels: nearly all values
+    lie beyond those of the training scenes.
+
+    Args:
+        domain: of the scenes that the model knows.
+        path: what to call the scene.
+        enough: valid pixels to look at before anything is said.
+    """
+
+    def __init__(self, domain: Domain, path: str, enough: int) -> None:
+        self._domain, self._path, self._enough = domain, path, enough
+        ends = [
+            band.scaling.inverse(np.clip(band.scaling.bulk_levels, -_USUAL, _USUAL))
+            for band in domain.bands
+        ]
+        self._low, self._high = np.array(ends).T[:, :, np.newaxis]
+        # Saturated colours, the background of a map: where the range ends there may be much.
+        ends = [band.scaling.inverse(np.array([-1.0, 1.0])) for band in domain.bands]
+        self._lowest, self._highest = np.array(ends).T[:, :, np.newaxis]
+        self._seen, self._beyond = 0, np.zeros(domain.count, np.int64)
+
+    def look(self, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> None:
+        """Look at some of the pixels of a window, until enough was seen; warn once."""
+        if self._seen >= self._enough:
+            return
+        step = max(1, math.isqrt(valid.size // _SAMPLES))
+        values = pixels[:, ::step, ::step][:, valid[::step, ::step]]
+        self._seen += values.shape[1]
+        below = (values < self._low) & (values != self._lowest)
+        above = (values > self._high) & (values != self._highest)
+        self._beyond += (below | above).sum(axis=1)
+        worst = int(self._beyond.argmax())
+        if self._seen < self._enough or self._beyond[worst] < _BEYOND * self._seen:
+            return
+        log.warning(
+            "%s: %.0f%% of the pixels looked at lie beyond the usual range of %s in the training"
+            " scenes, %.4g to %.4g; are its numbers in their units (%s)?",
+            self._path,
+            100 * self._beyond[worst] / self._seen,
+            self._domain.labels[worst],
+            *(self._low[worst, 0], self._high[worst, 0]),
+            ", ".join(filter(None, (self._domain.dtype, self._domain.bands[worst].unit))),
+        )
 
 
 class Adapted:
@@ -26,6 +82,9 @@ class Adapted:
 
     def __init__(self, scene: Scene, domain: Domain) -> None:
         self._scene = scene
+        height, width = scene.grid.shape
+        enough = max(1, min(_SAMPLES, height * width // 64))
+        self._range = _Range(domain, told(scene.path), enough)
         self._factors = []
         for band, wanted in zip(scene.bands, domain.bands, strict=True):
             ours, theirs = (band.scale, band.offset), (wanted.scale, wanted.offset)
@@ -33,7 +92,7 @@ class Adapted:
                 log.warning(
                     "%s: scale and offset of %s are %g and %g, those of the training scenes %g and"
                     " %g; the stored numbers are taken as they are",
-                    *(scene.path, band.label, *ours, *theirs),
+                    *(told(scene.path), band.label, *ours, *theirs),
                 )
                 theirs = ours
             self._factors.append((ours[0] / theirs[0], (ours[1] - theirs[1]) / theirs[0]))
@@ -43,7 +102,8 @@ class Adapted:
         # GDAL's options hold for a thread, and this is the reader's.
         with gdal_env():
             pixels, valid = self._scene.read(window)
-        if all(factor == (1.0, 0.0) for factor in self._factors):
-            return pixels, valid
-        gains, offsets = np.array(self._factors, np.float64).T[:, :, None, None]
-        return pixels * gains + offsets, valid
+        if any(factor != (1.0, 0.0) for factor in self._factors):
+            gains, offsets = np.array(self._factors, np.float64).T[:, :, None, None]
+            pixels = pixels * gains + offsets
+        self._range.look(pixels, valid)
+        return pixels, valid

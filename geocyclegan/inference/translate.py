@@ -31,7 +31,7 @@ from geocyclegan.models.generator import Generator
 from geocyclegan.models.moments import Moments
 from geocyclegan.progress import Progress
 from geocyclegan.raster import stack
-from geocyclegan.raster.bandfiles import paths_of
+from geocyclegan.raster.bandfiles import paths_of, told
 from geocyclegan.raster.bands import bands_for
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.opening import gdal_env
@@ -276,7 +276,7 @@ def _precision(options: TranslateOptions) -> Precision:
 def nothing_valid(scene_path: str) -> SceneError:
     """Return the error of a scene without a valid pixel."""
     return SceneError(
-        f"{scene_path}: no valid pixel in it (all nodata, masked or not finite), so there is"
+        f"{told(scene_path)}: no valid pixel in it (all nodata, masked or not finite), so there is"
         " nothing to translate"
     )
 
@@ -367,7 +367,7 @@ def refuse_output(scene_path: str, out: Path, overwrite: bool) -> None:
 def _bands(bundle: Bundle, direction: Direction, scene: Scene) -> list[str]:
     source, target = bundle.source(direction), bundle.target(direction)
     try:
-        return bands_for(source, scene.all_bands, scene.path)
+        return bands_for(source, scene.all_bands, told(scene.path))
     except SceneError as error:
         try:
             bands_for(target, scene.all_bands, scene.path)
@@ -383,7 +383,7 @@ def _bands(bundle: Bundle, direction: Direction, scene: Scene) -> list[str]:
 def _check(scene: Scene, source: Domain) -> None:
     if len(scene.bands) != source.count:
         raise OptionError(
-            f"--bands: {len(scene.bands)} chosen from {scene.path}, the model wants"
+            f"--bands: {len(scene.bands)} chosen from {told(scene.path)}, the model wants"
             f" {source.count} ({', '.join(source.labels)})"
         )
     gsd = scene.grid.gsd
@@ -393,7 +393,7 @@ def _check(scene: Scene, source: Domain) -> None:
             log.warning(
                 "%s: its pixels are %.3g m, the model was trained at %.3g m; resample it for"
                 " features of the size that the model knows",
-                scene.path,
+                told(scene.path),
                 gsd,
                 source.gsd,
             )

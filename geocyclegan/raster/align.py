@@ -39,7 +39,7 @@ RESAMPLINGS = (
 """What `--resampling` takes; auto is nearest for bands of classes, bilinear for all others."""
 
 # Names of bands that hold classes or flags.
-_CLASSES = re.compile(r"\b(scl|qa\w*|class\w*|label\w*|mask\w*|category|categories)\b", re.I)
+_CLASSES = re.compile(r"\b(scl|qa\w*|f?mask\w*|class\w*|label\w*|category|categories)\b", re.I)
 _TILE, _SMALLEST_TILE = 256, 16
 _SAMPLES_UNDER_TILE = 1 << 24
 _KEPT_TILES = 64

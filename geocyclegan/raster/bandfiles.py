@@ -7,6 +7,7 @@ by their names (`--stack`), or one by one (`B02.tif+B03.tif`).
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from geocyclegan.errors import NotFoundError, SceneError
+from geocyclegan.raster.opening import subdataset_parts
+
+log = logging.getLogger(__name__)
 
 JOIN = "+"
 """What stands between the files of a scene in its name."""
@@ -31,6 +35,9 @@ _SENTINEL2_ORDER = (
 )
 _SENTINEL2_FILE = re.compile(r"_(B\d{2}|B8A|SCL)(?:_(\d{2})m)?\.jp2$")
 _LANDSAT_FILE = re.compile(r"^(L[COTEM]\d{2}_.+?)_((?:SR_|ST_)?B\d{1,2}|QA_PIXEL)\.TIF$", re.I)
+_METADATA_FILE = re.compile(r"^MTD_MSIL\w+\.xml$|_MTL\.(?:txt|xml|json)$", re.I)
+# What products hold beside their bands: a picture, and the angles of sun and sensor.
+_BESIDE = re.compile(r"_TCI(?:_\d{2}m)?$|\.(?:SAA|SZA|VAA|VZA)$", re.I)
 # Fifteen-metre pixels would make all others finer, too; who wants them names them.
 _LANDSAT_PAN = {"B8"}
 
@@ -56,6 +63,16 @@ class BandFile:
     chosen: bool = True
 
 
+def product_of(path: Path) -> Path:
+    """Return the product whose metadata file a path is (MTD_MSIL2A.xml, *_MTL.txt), else the path.
+
+    Other programs open products by these files.
+    """
+    if _METADATA_FILE.search(path.name) and path.is_file() and is_product(path.parent):
+        return path.parent
+    return path
+
+
 def is_product(folder: Path) -> bool:
     """Say whether a folder is one scene: a Sentinel-2 product, or the files of a Landsat scene."""
     if not folder.is_dir():
@@ -73,7 +90,7 @@ def band_files(scene: str) -> list[BandFile] | None:
         NotFoundError: a file of `one.tif+two.tif` is not there.
         SceneError: a product lacks its images.
     """
-    folder = Path(scene)
+    folder = product_of(Path(scene))
     if folder.is_dir():
         if not is_product(folder):
             return None
@@ -107,22 +124,39 @@ def band_name(path: str) -> str | None:
 def stacked(paths: Sequence[str]) -> list[str]:
     """Put files together that differ in their band only, each group in the order of its bands.
 
-    Files whose names tell no band stay scenes of their own.
+    Files whose names tell no band stay scenes of their own, but for what Sentinel-2 and HLS have
+    beside their bands, which is left out.
     """
     groups: dict[str, list[str]] = {}
+    beside = []
     for path in paths:
         stem, name = Path(path).stem, band_name(path)
+        if name is None and _BESIDE.search(stem):
+            beside.append(path)
+            continue
         if name is None:
             groups[path] = [path]
             continue
         at = stem.lower().rindex(name.lower())
         rest = re.sub(r"_\d{2}m$", "", stem[:at] + stem[at + len(name) :])
         groups.setdefault(str(Path(path).with_name(rest)), []).append(path)
-    return [JOIN.join(sorted(group, key=_order)) for group in groups.values()]
+    if beside and groups:
+        names = ", ".join(Path(path).name for path in beside[:4])
+        log.warning(
+            "--stack: left out %s%s, which are no bands of the scene",
+            *(names, f" and {len(beside) - 4} more" if len(beside) > 4 else ""),
+        )
+    found = [JOIN.join(sorted(group, key=_order)) for group in groups.values()]
+    return found or beside
 
 
 def short_name(scene: str) -> str:
     """Return a name for a scene: the stem of its file, or what the stems of its files share."""
+    parts = subdataset_parts(scene)
+    if parts is not None:
+        file = Path(re.split(r"[\\/]", parts[0])[-1]).stem
+        variable = re.sub(r"[^\w.\-]+", "_", parts[1]).strip("_")
+        return f"{file}_{variable}" if variable else file
     paths = scene.split(JOIN) if JOIN in scene and not Path(scene).exists() else [scene]
     stems = [Path(path).stem for path in paths]
     if len(stems) == 1:

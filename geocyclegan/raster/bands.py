@@ -13,6 +13,7 @@ from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.raster.domain import Domain
 
 _COLOURS = {"red", "green", "blue"}
+_MOST_LISTED = 16
 
 
 @dataclass(frozen=True)
@@ -81,18 +82,26 @@ def resolve_bands(wanted: Sequence[str], names: Sequence[str | None], where: str
         where: what to call the file in an error.
 
     Raises:
-        OptionError: a band does not exist or is asked for twice.
+        OptionError: a band does not exist, is asked for twice, or shares its name with others.
     """
-    by_name = {name.casefold(): i for i, name in enumerate(names, start=1) if name}
+    by_name: dict[str, list[int]] = {}
+    for i, name in enumerate(names, start=1):
+        by_name.setdefault((name or "").casefold(), []).append(i)
     found: list[int] = []
     for item in wanted:
         text = item.strip()
         number = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-        if text.casefold() in by_name:
-            found.append(by_name[text.casefold()])
+        if text and text.casefold() in by_name:
+            same = by_name[text.casefold()]
+            if len(same) > 1:
+                raise OptionError(
+                    f"--bands {text}: {where} has {len(same)} bands of that name"
+                    f" ({listed([str(i) for i in same])}); choose by number"
+                )
+            found.extend(same)
             continue
         if number is None:
-            known = ", ".join(name for name in names if name) or "none is named, use numbers"
+            known = listed([name for name in names if name]) or "none is named, use numbers"
             raise OptionError(f"--bands {text}: no such band in {where} (there: {known})")
         first, last = int(number[1]), int(number[2] or number[1])
         if first < 1 or last > len(names) or first > last:
@@ -108,7 +117,9 @@ def resolve_bands(wanted: Sequence[str], names: Sequence[str | None], where: str
 
 
 def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[str]:
-    """Choose the bands of a scene that a model wants, by name, or by order where names are missing.
+    """Choose the bands of a scene that a model wants, by name, or by order where names lack.
+
+    Where some have no name, order decides, if bands that are named on both sides agree with it.
 
     Args:
         domain: what the model wants.
@@ -119,17 +130,36 @@ def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[s
         SceneError: they are not there; it names what the model wants and what the scene has.
     """
     have = [band for band in there if band.color != "alpha"]
-    names = {band.name.casefold(): band.index for band in have if band.name}
-    if all(name and name.casefold() in names for name in domain.names):
-        return [str(names[name.casefold()]) for name in domain.names if name]
-    unnamed = not any(band.name for band in have) or not any(domain.names)
-    if len(have) == domain.count and unnamed:
+    wanted = [None if name is None else name.casefold() for name in domain.names]
+    found = [None if band.name is None else band.name.casefold() for band in have]
+    # A name that several bands have says nothing.
+    if all(name and wanted.count(name) == found.count(name) == 1 for name in wanted):
+        return [str(have[found.index(name)].index) for name in wanted]
+    unnamed = not any(found) or not any(wanted)
+    if len(have) == domain.count and (unnamed or _is_same_order(wanted, found)):
         return [str(band.index) for band in have]
     remedy = "choose them in that order with --bands"
-    if len(have) < domain.count:
+    if len(have) < domain.count <= len(there):
+        alpha = next(band.index for band in there if band.color == "alpha")
+        remedy = f"its band {alpha} is marked as alpha; if it holds data, name all with --bands"
+    elif len(have) < domain.count:
         remedy = "take a scene that has them"
     raise SceneError(
         f"{where}: the model wants {domain.count} band{'s' * (domain.count != 1)}"
-        f" ({', '.join(domain.labels)}), the scene has {len(have)}"
-        f" ({', '.join(band.label for band in have)}); {remedy}"
+        f" ({listed(domain.labels)}), the scene has {len(have)}"
+        f" ({listed([band.label for band in have])}); {remedy}"
     )
+
+
+def _is_same_order(wanted: Sequence[str | None], found: Sequence[str | None]) -> bool:
+    """Say whether bands with a name on both sides have one place; some may have none."""
+    known = {*wanted} & {*found} - {None}
+    return all(
+        one == other if one and other else one not in known and other not in known
+        for one, other in zip(wanted, found, strict=True)
+    )
+
+
+def listed(labels: Sequence[str]) -> str:
+    """Return names as one text; the middle of many is left out."""
+    return ", ".join(labels) if len(labels) <= _MOST_LISTED else f"{', '.join(labels[:15])}, ..."

@@ -142,9 +142,12 @@ class Domain:
         """
         nodata = value.get("nodata")
         gsd = value.get("gsd")
+        dtype = np.dtype(value["dtype"])
+        if dtype.kind not in "iuf" or not value["bands"]:
+            raise ValueError(f"{len(value['bands'])} bands of {dtype} pixels")
         return cls(
             bands=tuple(BandInfo.from_json(band) for band in value["bands"]),
-            dtype=np.dtype(value["dtype"]).name,
+            dtype=dtype.name,
             nodata=None if nodata is None else float(nodata),
             gsd=None if gsd is None else float(gsd),
             amplitude=bool(value.get("amplitude", False)),

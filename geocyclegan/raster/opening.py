@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,28 @@ HONEST_PNG = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
 SUBDATASET = re.compile(r"^[A-Za-z0-9_]+:.*[:/].+")
 """What a sub-dataset's name looks like: DRIVER:path:variable."""
+
+
+def subdataset_parts(name: str) -> tuple[str, str] | None:
+    """Split a sub-dataset's name, such as NETCDF:"file.nc":variable, into file and variable.
+
+    None if it is a path, a URL, or names no file.
+    """
+    if not SUBDATASET.match(name) or re.match(r"\w+://", name) or os.path.exists(name):
+        return None
+    body = name.partition(":")[2]
+    quoted = re.search(r'"([^"]+)":*(.*)', body)
+    if quoted:
+        return quoted[1], quoted[2]
+    # A drive's letter belongs to its path.
+    parts = re.sub(r"(^|:)([A-Za-z]):(?=[\\/][^\\/])", r"\1\2\0", body).split(":")
+    parts = [part.replace("\0", ":") for part in parts]
+    files = [i for i, part in enumerate(parts) if os.path.exists(part)]
+    files += [i for i, part in enumerate(parts) if re.search(r"[./\\]", part)]
+    if not files:
+        return None
+    others = parts[files[0] + 1 :] or parts[: files[0]]
+    return parts[files[0]], ":".join(others).strip(":")
 
 
 def predictor(dtype: npt.DTypeLike) -> int:
@@ -93,12 +116,15 @@ def open_dataset(path: str) -> Any:
             raise SceneError(f"{path}: a folder, where a raster file was expected")
         if os.path.isfile(path) and os.path.getsize(path) == 0:
             raise SceneError(f"{path}: the file is empty")
+        if not os.path.isfile(path) and not os.path.isdir(path):
+            # A pipe would be waited for until someone writes into it.
+            raise SceneError(f"{path}: a pipe or device, where a raster file was expected")
     drivers = [*DRIVERS, "VRT"] if path.lower().endswith(".vrt") else DRIVERS
     try:
         dataset = _open_with(path, drivers)
     except (*GDAL_ERRORS, ValueError) as error:
         raise SceneError(
-            f"{path}: not a raster that can be read ({first_line(error, path)})"
+            f"{path}: not a raster that can be read ({first_line(error, path)}){_remedy(path)}"
         ) from error
     if dataset.count == 0:
         subdatasets = list(dataset.subdatasets)
@@ -111,6 +137,22 @@ def open_dataset(path: str) -> Any:
             f" name one: {shown}"
         )
     return dataset
+
+
+def _remedy(path: str) -> str:
+    """Return what to do about a file that is no raster, where its name tells."""
+    if not os.path.isfile(path):
+        return ""
+    name, suffix = os.path.splitext(path.lower())
+    if suffix in (".zip", ".tar", ".tgz") or name.endswith(".tar"):
+        kind = "zip" if suffix == ".zip" else "tar"
+        inner = f"/vsi{kind}/{os.path.abspath(path)}/NAME.tif"
+        return f"; it is an archive: unpack it, or name a raster in it as {inner}"
+    if suffix == ".gz":
+        return f"; it is compressed: unpack it, or name it /vsigzip/{os.path.abspath(path)}"
+    if suffix in (".gpkg", ".mbtiles", ".pdf", ".sqlite"):
+        return f"; if it holds a raster: gdal_translate {shlex.quote(path)} raster.tif"
+    return ""
 
 
 @ensure_env_with_credentials  # type: ignore[untyped-decorator]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from geocyclegan.errors import OutputError
 from geocyclegan.files import atomic_write
 from geocyclegan.raster.domain import Domain
 
@@ -61,7 +62,7 @@ def picture(
     bands = [
         (np.asarray(levels[i], np.float32) - low) / (high - low)
         for i in chosen
-        for low, high in [_contrast(domain.bands[i].scaling.levels)]
+        for low, high in [domain.bands[i].scaling.bulk_levels]
     ]
     if len(bands) == 1:
         bands = bands * 3
@@ -73,13 +74,6 @@ def picture(
     if valid is not None:
         image[~valid] = _INVALID_GREY
     return image
-
-
-def _contrast(levels: tuple[float, ...]) -> tuple[float, float]:
-    # Squeezed tails (see radiometry) are left out of the stretch.
-    low = levels[1] if len(levels) > 2 and levels[1] < 0 else levels[0]
-    high = levels[-2] if len(levels) > 2 and levels[-2] > 0 else levels[-1]
-    return low, high
 
 
 def captioned_row(
@@ -100,6 +94,13 @@ def captioned_row(
 
 
 def save_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write a picture `(height, width, 3)` whole or not at all."""
+    """Write a picture `(height, width, 3)` whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     with atomic_write(path) as part:
-        Image.fromarray(image).save(part, format="PNG")
+        try:
+            Image.fromarray(image).save(part, format="PNG")
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -116,6 +116,14 @@ class BandScaling:
         """Index of the segment that takes up most of the levels."""
         return int(np.argmax(np.diff(self.levels)))
 
+    @property
+    def bulk_levels(self) -> tuple[float, float]:
+        """The levels between which most pixels lie: without squeezed tails, where there are any."""
+        levels, has_tails = self.levels, len(self.levels) > 2
+        low = levels[1] if has_tails and levels[1] < 0 else levels[0]
+        high = levels[-2] if has_tails and levels[-2] > 0 else levels[-1]
+        return low, high
+
     def _working_dtype(self, dtype: np.dtype[Any]) -> npt.DTypeLike:
         # float32 resolves a 16-bit quantum in every segment; wider integers, doubles and ranges far
         # from zero need more.
@@ -193,9 +201,14 @@ def fit_scaling(spec: ScaleSpec, sketch: BandSketch, label: str) -> BandScaling:
     if spec.method == "db":
         if sketch.positive < 0.5 * sketch.count:
             share = 1.0 - sketch.positive / sketch.count
+            if sketch.minimum < 0.0:
+                raise SceneError(
+                    f"{label}: {share:.0%} of the valid pixels are zero or negative, so they are no"
+                    " power; if they are in dB already, use --scale auto"
+                )
             raise SceneError(
-                f"{label}: {share:.0%} of the valid pixels are zero or negative, so they are no"
-                " power; if they are in dB already, use --scale auto"
+                f"{label}: {share:.0%} of the valid pixels are zero, which has no decibel; if zero"
+                " stands for no data, say so in the file: gdal_edit.py -a_nodata 0 FILE"
             )
         minimum = sketch.smallest_positive
     # A monotone transform carries quantiles along.

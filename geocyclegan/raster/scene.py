@@ -24,6 +24,7 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window as RasterioWindow
 
 from geocyclegan.errors import SceneError
+from geocyclegan.raster.bandfiles import short_name
 from geocyclegan.raster.bands import SourceBand, color_names, describe_bands, resolve_bands
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import GDAL_ERRORS, HONEST_PNG, first_line, open_dataset
@@ -120,7 +121,7 @@ class Scene:
     @property
     def name(self) -> str:
         """File name without folder and extension."""
-        return Path(self.path).stem
+        return short_name(self.path)
 
     @property
     def dtype(self) -> str:
@@ -296,7 +297,8 @@ class Scene:
         if not self._classes and any(band.color == "palette" for band in self.bands):
             raise SceneError(
                 f"{self.path}: its pixels are colour-table indexes, which cannot be translated;"
-                f" expand them first: gdal_translate -expand rgb {self.path} rgb.tif"
+                " expand them first:"
+                f" gdal_translate -expand rgb {shlex.quote(self.path)} rgb.tif"
             )
         if self._is_complex and not self._amplitude:
             raise SceneError(
@@ -326,5 +328,5 @@ class Scene:
             raise SceneError(
                 f"{self.path}: one block of {rows} x {cols} px and {d.count} bands takes"
                 f" {block / 1e9:.1f} GB to decode; if the file is sound, rewrite it with tiles:"
-                f" gdal_translate -co TILED=YES {self.path} tiled.tif"
+                f" gdal_translate -co TILED=YES {shlex.quote(self.path)} tiled.tif"
             )

@@ -18,6 +18,13 @@ _DROPPED_BITS = 14
 _FLOAT_BINS = 1 << (32 - _DROPPED_BITS)
 # Pixels that are looked at in one go: wider copies of them stay in a core's cache.
 _AT_ONCE = 1 << 16
+# Networks compute in float32; doubles beyond it stand for no data that nobody declared.
+_LARGEST = float(np.finfo(np.float32).max)
+# What programs write where there is no data.
+_FILLERS = (
+    *(-999.0, -9999.0, -99999.0, -32767.0, -32768.0, -2147483648.0),
+    *(-1e20, 1e20, -_LARGEST, _LARGEST, 9.96921e36),
+)
 
 
 def _float_bins(values: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
@@ -89,6 +96,8 @@ class BandSketch:
         flat = values.ravel()
         if not flat.size:
             return
+        if flat.dtype == np.float64:
+            flat = np.clip(flat, -_LARGEST, _LARGEST)
         if self.is_exact:
             self._count(flat)
         for start in range(0, flat.size if not self.is_exact else 0, _AT_ONCE):
@@ -158,6 +167,14 @@ class BandSketch:
     def std(self) -> float:
         """Population standard deviation."""
         return float(np.sqrt(self.m2 / self.count)) if self.count else 0.0
+
+    @property
+    def filler(self) -> float | None:
+        """The smallest or largest value, if it is one that usually stands for no data."""
+        for value in (self.minimum, self.maximum):
+            if self.count and any(abs(value - known) <= 1e-5 * abs(known) for known in _FILLERS):
+                return value
+        return None
 
     def quantile(self, share: float) -> float:
         """Return the value below which `share` (0 to 1) of the pixels lie.

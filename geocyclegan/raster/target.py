@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 from affine import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
@@ -32,7 +33,9 @@ def parse_crs(text: str) -> CRS:
         OptionError: it is none of these.
     """
     try:
-        return CRS.from_user_input(int(text) if text.isdigit() else text)
+        # In an environment PROJ's own lines go to the log.
+        with rasterio.Env():
+            return CRS.from_user_input(int(text) if text.isdigit() else text)
     except (CRSError, ValueError) as error:
         raise OptionError(
             f"--crs {text}: not a coordinate reference system; expected something like EPSG:32630"
@@ -137,9 +140,16 @@ def regrid(grid: Grid, crs: CRS | None, res: tuple[float, float] | None, scene: 
     if target == grid.crs and res is None:
         return grid
     whole = Window(0, 0, *grid.shape)
-    xs, ys = project(grid.crs, target, *sample_points(grid, whole))
+    try:
+        xs, ys = project(grid.crs, target, *sample_points(grid, whole))
+    except SceneError as error:
+        raise SceneError(f"{scene}: it cannot be put into the CRS of --crs: {error}") from error
     if not (np.isfinite(xs).all() and np.isfinite(ys).all()):
         raise SceneError(f"{scene}: parts of it have no place in the CRS of --crs")
+    if target is not None and target.is_geographic and float(np.ptp(xs)) > 180.0:
+        # A scene on the 180th meridian goes on beyond it, not around the globe.
+        beyond = np.where(xs < 0.0, xs + 360.0, xs)
+        xs = beyond if np.ptp(beyond) < 180.0 else xs
     across, down = res or (_own_size(grid, target),) * 2
     if across > float(np.ptp(xs)) or down > float(np.ptp(ys)):
         raise OptionError(

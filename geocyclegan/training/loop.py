@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
@@ -332,11 +333,13 @@ class _Trainer:
         self._save_model(self._run.model)
 
     def _interrupt(self) -> None:
-        step, name = self._state.step, self._run.path.name
+        step, name, runs = self._state.step, self._run.path.name, self._run.path.parent
+        out = "" if runs == Path("runs") else f" --out {shlex.quote(str(runs))}"
         self._save_once()
         raise Interrupted(
             f"stopped by {signal.Signals(self._signal).name} at step {step} of {self._total}, saved"
-            f" in {self._run.path}; go on with: geocyclegan train --name {name} --resume",
+            f" in {self._run.path}; go on with: geocyclegan train{out} --name {name}"
+            " --resume",
             exit_code=128 + self._signal,
         )
 

@@ -71,7 +71,10 @@ def cache_folder(folder: Path, run: Path) -> Path:
 
 
 def _map(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> npt.NDArray[np.generic]:
-    make_folder(path.parent)
+    try:
+        make_folder(path.parent)
+    except OutputError as error:
+        raise OutputError(f"--cache {path.parent.parent}: no folder can be made there") from error
     size = max(int(np.prod(shape)) * np.dtype(kind).itemsize, 1)
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -112,3 +112,17 @@ def test_errors(tmp_path: Path) -> None:
     aoi = Aoi(save(tmp_path / "a.gpkg", [box(0, 0, 1, 1)]))
     with pytest.raises(OptionError, match=r"scene\.tif has no CRS"):
         aoi.in_pixels(Grid(None, Affine.identity(), 10, 10), "scene.tif")
+
+
+@pytest.mark.parametrize("west", [179.9, -180.1, 250.0, -110.0])
+def test_longitudes_may_be_counted_from_anywhere(tmp_path: Path, west: float) -> None:
+    """Scenes on the 180th meridian, or with longitudes from 0 to 360."""
+    degrees = CRS.from_epsg(4326)
+    scene = Grid(degrees, Affine(0.002, 0.0, west, 0.0, -0.002, -16.0), 100, 100)
+    turned = [box(x, -16.2, x + 0.2, -16.0) for x in (west, west - 360.0, west + 360.0)]
+    pieces = [shape.intersection(box(-180, -90, 180, 90)) for shape in turned]
+    shapes: list[object] = [piece for piece in pieces if piece.area > 0]
+    path = save(tmp_path / "aoi.gpkg", shapes, "EPSG:4326")
+    area = Aoi(path).in_pixels(scene, "scene")
+    assert area is not None
+    assert area.area == pytest.approx(100 * 100, rel=1e-6)

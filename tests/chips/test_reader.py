@@ -134,6 +134,9 @@ def test_bad_arrays(tmp_path: Path, content: Any, words: str) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(ChipsError, match=r"nowhere.*geocyclegan chip SCENE --domain b"):
         ChipSet.open(tmp_path / "nowhere", "b")
+    (tmp_path / "file.tif").touch()
+    with pytest.raises(ChipsError, match=r"file\.tif: a file, where a chip folder was expected"):
+        ChipSet.open(tmp_path / "file.tif", "b")
     (tmp_path / "train_b").mkdir()
     with pytest.raises(ChipsError, match=r"train_b.*geocyclegan chip SCENE --domain b"):
         ChipSet.open(tmp_path, "b")

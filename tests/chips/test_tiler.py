@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,7 +20,7 @@ from geocyclegan.chips import commit, parts, tiler
 from geocyclegan.chips.manifest import read_rows
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.reader import ChipSet
-from geocyclegan.chips.tiler import chip_scenes
+from geocyclegan.chips.tiler import chip_pairs, chip_scenes
 from geocyclegan.errors import ChipsError, NotFoundError, OptionError, OutputError, SceneError
 from geocyclegan.files import output_lock
 from geocyclegan.raster.radiometry import ScaleSpec
@@ -42,6 +43,50 @@ def snapshot(folder: Path) -> dict[str, str]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def test_a_value_that_looks_like_no_data_is_pointed_at(
+    make_raster: Callable[..., Path], options: ChipOptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = np.random.default_rng(0).uniform(0, 1, (2, 64, 64)).astype(np.float32)
+    chip_scenes([make_raster("sound.tif", pixels)], options)
+    assert not caplog.records
+    pixels[1, :20] = -9999
+    chip_scenes([make_raster("border.tif", pixels)], replace(options, overwrite=True))
+    assert "band 2: -9999 is among the valid pixels" in caplog.text
+    assert "gdal_edit.py -a_nodata -9999" in caplog.text
+
+
+@pytest.mark.parametrize("option", ["mask", "labels", "balance", "like"])
+def test_rasters_of_another_place_are_named(
+    make_scene: MakeScene, options: ChipOptions, option: str
+) -> None:
+    far = make_scene("far.tif", bands=1, transform=Affine(10, 0, 9e5, 0, -10, 6e6))
+    given: dict[str, Any] = {option: str(far) if option == "like" else (str(far),)}
+    given |= {"random": 3} if option == "balance" else {}
+    with pytest.raises(
+        (OptionError, SceneError),
+        match=rf"--{option} \S*far.tif.*does not overlap|does not overlap.*--{option}",
+    ):
+        chip_scenes([make_scene()], replace(options, **given))
+    assert not options.out.exists()
+
+
+def test_one_partner_for_two_scenes_is_refused(make_scene: MakeScene, options: ChipOptions) -> None:
+    days = [make_scene("day1.tif"), make_scene("day2.tif")]
+    with pytest.raises(OptionError, match=r"map.tif: it is named for several scenes.*--like"):
+        chip_pairs(days, [make_scene("map.tif")] * 2, options, options.partner(None, None))
+
+
+def test_one_mask_for_two_of_three_scenes(make_scene: MakeScene, options: ChipOptions) -> None:
+    scenes = [make_scene(f"day{day}.tif") for day in range(3)]
+    clear = make_scene("clear.tif", pixels=np.zeros((1, 96, 128), np.uint8))
+    cloudy = make_scene("cloudy.tif", pixels=np.ones((1, 96, 128), np.uint8))
+    with rasterio.open(cloudy, "r+") as file:
+        file.write(np.zeros((1, 32, 128), np.uint8), window=rasterio.windows.Window(0, 0, 128, 32))
+    chip_scenes(scenes, replace(options, mask=(str(clear), str(cloudy), str(clear))))
+    chips = Counter(Path(row.scene).stem for row in read_rows(options.out))
+    assert chips == {"day0": 12, "day1": 4, "day2": 12}
 
 
 def test_chips_are_windows_of_the_scene(make_scene: MakeScene, options: ChipOptions) -> None:
@@ -499,3 +544,16 @@ def test_bands_that_share_a_scale_keep_their_ratios(
     with pytest.raises(OptionError, match="differ in unit"):
         chip_scenes([scene], replace(options, out=tmp_path / "other"))
     assert not (tmp_path / "other").exists()
+
+
+def test_footprints_on_the_180th_meridian_do_not_span_the_globe(
+    make_scene: MakeScene, options: ChipOptions
+) -> None:
+    place = {"crs": "EPSG:32760", "transform": Affine(500, 0, 800_000, 0, -500, 8.17e6)}
+    chip_scenes([make_scene(**place)], options)
+    outlines = geopandas.read_parquet(options.out / "chips.parquet").geometry
+    assert {outline.geom_type for outline in outlines} == {"Polygon", "MultiPolygon"}
+    for outline in outlines:
+        parts = getattr(outline, "geoms", [outline])
+        assert all(part.bounds[2] - part.bounds[0] < 0.3 for part in parts)
+        assert -180.0 <= outline.bounds[0] <= outline.bounds[2] <= 180.0

@@ -138,6 +138,39 @@ def test_virtual_chips(scene: Path) -> None:
     assert not (scene.parent / "chips" / "train_a").exists()
 
 
+@pytest.mark.parametrize("classes", ["1-999999999", "8-3", "a", ""])
+def test_classes_that_cannot_be(scene: Path, classes: str) -> None:
+    """A range of a billion would fill the memory, one that falls would name no class."""
+    arguments = ["chip", "sar.tif", "--mask", "sar.tif", "--mask-values", classes]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2
+    assert "expected classes such as 3,8-10" in result.stderr
+
+
+def test_classes_below_zero(scene: Path) -> None:
+    """As in flood masks, where -1 is what nobody looked at."""
+    with rasterio.open("sar.tif") as source:
+        profile = source.profile | {"count": 1, "dtype": "int16", "nodata": None}
+    classes = np.zeros((1, profile["height"], profile["width"]), np.int16)
+    classes[:, :32] = -1
+    with rasterio.open("flood.tif", "w", **profile) as file:
+        file.write(classes)
+    chosen = []
+    for more in ([], ["--mask", "flood.tif", "--mask-values", "-1"]):
+        arguments = ["chip", "sar.tif", "--size", "32", "--overwrite", *more]
+        result = CliRunner().invoke(cli, arguments)
+        assert result.exit_code == 0, result.output
+        chosen.append(min(row.row for row in read_rows(Path("chips"))))
+    assert chosen == [0, 32]
+
+
+def test_a_crs_that_nobody_knows_is_one_line(scene: Path) -> None:
+    arguments = [sys.executable, "-m", "geocyclegan", "chip", "sar.tif", "--crs", "EPSG:99999"]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=scene.parent)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
 def test_classes_come_in_ranges(scene: Path) -> None:
     arguments = ["chip", "sar.tif", "--size", "32", "--mask", "sar.tif", "--mask-values"]
     result = CliRunner().invoke(cli, [*arguments, "100-124,126", "--min-valid", "0.1"])

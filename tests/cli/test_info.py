@@ -88,6 +88,31 @@ def test_what_is_nothing_is_one_line(work: Path) -> None:
         assert result.stderr.count("\n") == 1
 
 
+def test_a_folder_of_scenes_is_told_as_one(work: Path) -> None:
+    (work / "scenes").mkdir()
+    (work / "sar.tif").rename(work / "scenes" / "sar.tif")
+    result = run("info", "scenes")
+    assert result.exit_code == 1
+    assert "a folder of 1 scene, neither chips nor a model; name one scene" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("crs", "told"),
+    [
+        ("EPSG:3413", "EPSG:3413"),
+        ("ESRI:102003", "ESRI:102003"),
+        ('LOCAL_CS["site grid",UNIT["metre",1]]', "site grid (no code)"),
+        ("+proj=sinu +lon_0=0 +R=6371007.181", "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181"),
+    ],
+)
+def test_a_crs_is_told_by_code_by_name_or_by_projection(work: Path, crs: str, told: str) -> None:
+    with rasterio.open(work / "sar.tif", "r+") as scene:
+        scene.crs = rasterio.crs.CRS.from_user_input(crs)
+    result = run("info", "sar.tif")
+    assert f"  CRS         {told}" in result.stdout
+    assert "[" not in result.stdout
+
+
 def test_verify_finds_damage(work: Path) -> None:
     result = run("verify", "chips", "model")
     assert result.exit_code == 0, result.output

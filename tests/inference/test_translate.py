@@ -249,6 +249,38 @@ def test_another_resolution_is_warned_about(
     assert "10 m" in caplog.text
 
 
+@pytest.mark.parametrize("factor", [0.001, 100.0])
+def test_numbers_of_another_kind_are_warned_about(
+    tmp_path: Path,
+    bundle: Bundle,
+    make_raster: MakeRaster,
+    caplog: pytest.LogCaptureFixture,
+    factor: float,
+) -> None:
+    """Reflectance where a model knows stored numbers, or the other way round."""
+    low, high = bundle.domains["b"].bands[0].scaling.inverse(np.array([-1.0, 1.0]))
+    values = np.random.default_rng(0).uniform(low, high, (1, 40, 40)).astype(np.float32)
+    shifted = factor * (values + high)
+    for name, pixels in (("sound.tif", values), ("shifted.tif", shifted)):
+        caplog.clear()
+        path = make_raster(name, pixels, names=("B04",))
+        options = TranslateOptions(direction="b2a", overwrite=True)
+        translate_scene(str(path), tmp_path / "p.tif", bundle, options)
+        told = [record.getMessage() for record in caplog.records]
+        assert [("range of B04" in text) for text in told] == [True] * (name == "shifted.tif")
+
+
+def test_a_map_in_few_colours_is_nothing_unusual(
+    tmp_path: Path, bundle: Bundle, make_raster: MakeRaster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """White paper is the upper end of the range, and nearly all of the scene."""
+    white = np.full((1, 40, 40), 4000, np.uint16)
+    white[:, 5:7] = 0
+    path = make_raster("map.tif", white, names=("B04",))
+    translate_scene(str(path), tmp_path / "p.tif", bundle, TranslateOptions(direction="b2a"))
+    assert not caplog.records
+
+
 def test_outputs_that_may_not_be(tmp_path: Path, bundle: Bundle, sar: Path) -> None:
     before = sar.read_bytes()
     with pytest.raises(OutputError, match="it is the input"):

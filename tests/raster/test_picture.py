@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from geocyclegan.errors import OutputError
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.picture import captioned_row, choose_bands, picture, save_png
 from geocyclegan.raster.radiometry import BandScaling
@@ -50,3 +52,15 @@ def test_a_row_of_pictures_is_a_png(tmp_path: Path) -> None:
         assert back.size == (9 * 3 + 2 * 6, 8 + 16)
         assert back.getpixel((0, 20)) == (0, 0, 0)
         assert back.getpixel((30 + 4, 20)) == (200, 200, 200)
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OutputError, match=r"look\.png: cannot be written \(No space left"):
+        save_png(tmp_path / "look.png", np.zeros((2, 2, 3), np.uint8))
+    assert not list(tmp_path.iterdir())

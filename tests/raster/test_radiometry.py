@@ -126,6 +126,42 @@ def test_db_of_power_and_refusal_of_db() -> None:
         domain_of(in_db, "db")
 
 
+def test_db_of_a_scene_that_is_mostly_zeros_points_at_nodata() -> None:
+    sketch = BandSketch("uint16")
+    sketch.update(np.array([0, 0, 0, 70], np.uint16))
+    with pytest.raises(SceneError, match=r"75% of the valid pixels are zero,.*-a_nodata 0"):
+        fit_scaling(ScaleSpec("db"), sketch, "VV")
+
+
+@pytest.mark.parametrize("scale", ["auto", "percentile:0,100", "zscore", "log1p"])
+def test_doubles_beyond_single_precision_overflow_nothing(scale: str) -> None:
+    values = np.array([-np.finfo(np.float64).max, 1.0, 2.0, 3.0, np.finfo(np.float64).max])
+    sketch = BandSketch("float64")
+    with np.errstate(all="raise"):
+        sketch.update(values)
+        scaling = fit_scaling(ScaleSpec.parse(scale), sketch, "band")
+    assert np.isfinite(scaling.knots).all()
+    assert sketch.maximum == np.finfo(np.float32).max
+
+
+@pytest.mark.parametrize(
+    ("values", "filler"),
+    [
+        (np.array([-9999, 100, 200], np.int16), -9999.0),
+        (np.array([-32768, 100], np.int16), -32768.0),
+        (np.array([-np.finfo(np.float32).max, 0.1], np.float32), -float(np.finfo(np.float32).max)),
+        (np.array([0.1, 9.96921e36], np.float32), float(np.float32(9.96921e36))),
+        (np.array([-9998.0, 0.1], np.float32), None),
+        (np.array([0, 255], np.uint8), None),
+    ],
+)
+def test_values_that_stand_for_no_data(values: npt.NDArray[Any], filler: float | None) -> None:
+    sketch = BandSketch(values.dtype.name)
+    assert sketch.filler is None
+    sketch.update(values)
+    assert sketch.filler == filler
+
+
 def test_a_constant_band_returns_its_constant() -> None:
     for dtype, value in (("uint8", 7), ("float32", -12.5), ("uint16", 60000)):
         values = np.full((1, 4, 4), value, dtype)

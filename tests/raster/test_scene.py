@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from geocyclegan.raster.bands import bands_for
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
 from geocyclegan.raster.scene import Scene
+from geocyclegan.raster.sources import expand_scenes
 from geocyclegan.raster.windows import Window
 
 MakeRaster = Any
@@ -138,6 +140,37 @@ def test_a_model_finds_its_bands_by_name_or_by_order(make_raster: MakeRaster) ->
             bands_for(domain(None), scene.all_bands, scene.path)
 
 
+def test_where_some_bands_have_no_name_order_decides(make_raster: MakeRaster) -> None:
+    four = np.concatenate([PIXELS, PIXELS[:1]])
+    # A near infrared band that nobody described, beside red, green and blue.
+    with Scene(make_raster("naip.tif", four, photometric="RGB", alpha="NO")) as scene:
+        assert bands_for(domain("red", "green", "blue", None), scene.all_bands, "naip") == [
+            *("1", "2", "3", "4")
+        ]
+        for names in (("green", "red", "blue", None), ("red", "green", None, "blue")):
+            with pytest.raises(SceneError, match="wants 4 bands"):
+                bands_for(domain(*names), scene.all_bands, "naip")
+
+
+def test_a_name_that_several_bands_have_says_nothing(make_raster: MakeRaster) -> None:
+    names = ("B04", "B04", "B03")
+    with Scene(make_raster("dates.tif", PIXELS, names=names)) as scene:
+        assert bands_for(domain(*names), scene.all_bands, "dates") == ["1", "2", "3"]
+        with pytest.raises(SceneError, match="wants 2 bands"):
+            bands_for(domain("B04", "B03"), scene.all_bands, "dates")
+    with pytest.raises(OptionError, match=r"2 bands of that name \(1, 2\); choose by number"):
+        Scene(make_raster("dates.tif", PIXELS, names=names), ["b04"])
+
+
+def test_data_marked_as_alpha_is_pointed_at(make_raster: MakeRaster) -> None:
+    four = np.concatenate([PIXELS, PIXELS[:1]])
+    with (
+        Scene(make_raster("rgba.tif", four, photometric="RGB", alpha="YES")) as scene,
+        pytest.raises(SceneError, match=r"its band 4 is marked as alpha.*--bands"),
+    ):
+        bands_for(domain("red", "green", "blue", None), scene.all_bands, scene.path)
+
+
 @pytest.mark.parametrize(
     "transform",
     [
@@ -197,6 +230,43 @@ def test_files_that_are_no_rasters(tmp_path: Path, make_raster: MakeRaster) -> N
         Scene(tmp_path / "empty.tif")
     with pytest.raises(SceneError, match="a folder"):
         Scene(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tif")
+    with pytest.raises(SceneError, match="a pipe or device"):
+        Scene(tmp_path / "pipe.tif")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("scene.zip", "/vsizip//"),
+        ("scene.tar.gz", "/vsitar//"),
+        ("scene.tif.gz", "/vsigzip//"),
+        ("scene.gpkg", "gdal_translate"),
+    ],
+)
+def test_what_to_do_about_files_that_hold_a_raster(tmp_path: Path, name: str, remedy: str) -> None:
+    (tmp_path / name).write_bytes(b"no raster")
+    with pytest.raises(SceneError) as caught:
+        Scene(tmp_path / name)
+    assert remedy in str(caught.value)
+
+
+def test_the_mask_beside_a_link_counts(make_raster: MakeRaster, tmp_path: Path) -> None:
+    stored = make_raster("store/0123", PIXELS, photometric="MINISBLACK")
+    mask = np.zeros((1, *PIXELS.shape[1:]), np.uint8)
+    mask[0, 0] = 255
+    stored_mask = make_raster("store/4567", mask, tags={"INTERNAL_MASK_FLAGS_1": "2"})
+    (tmp_path / "scene.tif").symlink_to(stored)
+    (tmp_path / "scene.tif.msk").symlink_to(stored_mask)
+    (named,) = expand_scenes([tmp_path / "scene.tif"])
+    with Scene(named) as scene:
+        _, valid = scene.read(Window(0, 0, *scene.grid.shape))
+    assert valid[0].all()
+    assert not valid[1:].any()
 
 
 def test_a_truncated_file_opens_and_fails_in_one_line(

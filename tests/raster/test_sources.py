@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from geocyclegan.errors import NotFoundError
+from geocyclegan.raster.bandfiles import short_name
 from geocyclegan.raster.sources import expand_scenes as expand
 
 
@@ -38,3 +39,63 @@ def test_nothing_there(tmp_path: Path, item: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotFoundError, match=r"none|empty"):
         expand([tmp_path / item])
+
+
+def test_a_link_to_a_file_keeps_its_name_and_what_lies_beside_it(tmp_path: Path) -> None:
+    """As git-annex and DVC lay files out: each content in a store, under a hash."""
+    store, folder = tmp_path / "store", tmp_path / "scenes"
+    store.mkdir()
+    folder.mkdir()
+    (store / "SHA256E-s42--0123").touch()
+    (folder / "rome.tif").symlink_to(store / "SHA256E-s42--0123")
+    (tmp_path / "way").symlink_to(folder)
+    assert expand([folder]) == expand([tmp_path / "way" / "rome.tif"]) == [str(folder / "rome.tif")]
+    (folder / "oslo.tif").symlink_to(store / "not_fetched")
+    for item in (folder, folder / "oslo.tif"):
+        with pytest.raises(NotFoundError, match=r"oslo.tif: a link to .*not_fetched, which is not"):
+            expand([item])
+
+
+def test_files_beside_scenes_may_be_named_twice(tmp_path: Path) -> None:
+    (tmp_path / "mask.tif").touch()
+    mask = str(tmp_path / "mask.tif")
+    assert expand([mask, mask]) == [mask]
+    assert expand([mask, mask], repeats=True) == [mask, mask]
+
+
+def test_a_sub_dataset_of_a_file_here_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file.nc").touch()
+    monkeypatch.chdir(tmp_path)
+    assert expand(["NETCDF:file.nc:t", 'HDF5:"file.nc"://g/v']) == [
+        f"NETCDF:{tmp_path}/file.nc:t",
+        f'HDF5:"{tmp_path}/file.nc"://g/v',
+    ]
+
+
+def test_an_empty_name_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.tif").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotFoundError, match="empty text"):
+        expand([""])
+
+
+@pytest.mark.parametrize(
+    ("scene", "name"),
+    [
+        ('NETCDF:"/data/era5.nc":t2m', "era5_t2m"),
+        ("netcdf:/data/era5.nc:t2m", "era5_t2m"),
+        ("HDF5:/data/x.h5://group/band", "x_group_band"),
+        ('HDF4_EOS:EOS_GRID:"MOD13.A2020.hdf":grid:1 km NDVI', "MOD13.A2020_grid_1_km_NDVI"),
+        ("SENTINEL2_L2A:/s2/MTD_MSIL2A.xml:10m:EPSG_32630", "MTD_MSIL2A_10m_EPSG_32630"),
+        (r"NETCDF:C:\data\era5.nc:t2m", "era5_t2m"),
+        ("GTIFF_DIR:2:/data/pages.tif", "pages_2"),
+        ("https://host/x.tif", "x"),
+        ("/data/plain.tif", "plain"),
+    ],
+)
+def test_short_names(scene: str, name: str) -> None:
+    assert short_name(scene) == name

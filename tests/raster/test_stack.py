@@ -97,6 +97,24 @@ def test_a_sentinel2_product_is_a_scene_on_its_finest_grid(safe: Path) -> None:
         assert scene.read(Window(0, 0, 4, 4))[0].shape == (2, 4, 4)
 
 
+def test_a_product_may_be_named_by_its_metadata_file(safe: Path, tmp_path: Path) -> None:
+    mtd = safe / "MTD_MSIL2A.xml"
+    assert expand_scenes([mtd]) == [str(safe)]
+    with open_scene(mtd) as scene:
+        assert [band.name for band in scene.bands] == ["B01", "B02", "B8A"]
+    (tmp_path / "MTD_MSIL2A.xml").write_text(MTD)  # of no product
+    with pytest.raises(SceneError, match="not a raster"):
+        open_scene(tmp_path / "MTD_MSIL2A.xml")
+
+
+def test_a_link_to_a_product_is_a_product(safe: Path) -> None:
+    store = safe.rename(safe.parent / "0123abcd")
+    safe.symlink_to(store)
+    assert expand_scenes([safe]) == [str(safe)]
+    with open_scene(safe) as scene:
+        assert len(scene.bands) == 3
+
+
 def test_a_product_without_sense_in_its_metadata_is_refused(safe: Path) -> None:
     (safe / "MTD_MSIL2A.xml").write_text("<broken")
     with pytest.raises(SceneError, match="metadata of the product"):
@@ -152,6 +170,27 @@ def test_files_are_put_together_by_their_names() -> None:
     assert short_name(groups[0]) == "p1"
     assert short_name("/e/B02.tif+/e/B03.tif") == "e"
     assert short_name("/e/x_SR_B2.tif+/e/x_SR_B3.tif") == "x"
+
+
+def test_what_lies_beside_bands_is_left_out_of_a_stack(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """HLS folders hold angles and a mask, those of Sentinel-2 a picture."""
+    stem = "HLS.S30.T10TEM.2021001T185731.v2.0"
+    for name in ("B02", "B8A", "Fmask", "SAA", "SZA", "VAA", "VZA"):
+        write_band(tmp_path / f"{stem}.{name}.tif", 30, 1)
+    (found,) = expand_scenes([tmp_path], stack=True)
+    assert [Path(part).suffixes[-2] for part in found.split("+")] == [".B02", ".B8A", ".Fmask"]
+    assert "left out" in caplog.text
+    assert f"{stem}.SAA.tif" in caplog.text
+    with open_scene(found) as scene:
+        assert [band.name for band in scene.bands] == ["B02", "B8A"]
+    with open_scene(found, ["Fmask"]) as scene:
+        assert len(scene.bands) == 1
+    assert stacked(["/d/T16_2022_B02_10m.jp2", "/d/T16_2022_TCI_10m.jp2"]) == [
+        "/d/T16_2022_B02_10m.jp2"
+    ]
+    assert stacked(["/d/T16_2022_TCI_10m.jp2"]) == ["/d/T16_2022_TCI_10m.jp2"]
 
 
 def test_masks_join_and_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -64,3 +64,11 @@ def test_options() -> None:
 def test_a_grid_survives_json() -> None:
     for value in (grid(), Grid(None, Affine.identity(), 3, 4)):
         assert Grid.from_json(value.to_json()) == value
+
+
+def test_a_scene_on_the_180th_meridian_does_not_go_around_the_globe() -> None:
+    fiji = Grid(CRS.from_epsg(32760), Affine(100.0, 0.0, 810_000.0, 0.0, -100.0, 8.17e6), 160, 200)
+    found = regrid(fiji, CRS.from_epsg(4326), None, "fiji")
+    west, _, east, _ = found.footprint().bounds
+    assert 179.5 < west < 180.0 < east < 180.5
+    assert found.width < 250

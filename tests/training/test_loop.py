@@ -133,6 +133,10 @@ def test_many_resumes_equal_one_run(
         with pytest.raises(Interrupted, match=f"SIGTERM at step {step} of 8") as error:
             train(tiny(), resume=step > 1)
         assert error.value.exit_code == 143
+        config = tiny()
+        assert f"geocyclegan train --out {config.out} --name {config.name} --resume" in str(
+            error.value
+        )
     result = train(tiny(), resume=True)
     assert result.steps == 8
     assert_same_run(result.run, finished)

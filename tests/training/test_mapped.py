@@ -18,6 +18,13 @@ from geocyclegan.training.loop import train
 MakeConfig = Callable[..., TrainConfig]
 
 
+def test_a_cache_below_a_file_names_its_option(chips_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    chips = ChipSet.open(chips_folder, "a")
+    with pytest.raises(OutputError, match=r"--cache \S*file: no folder can be made there"):
+        LevelReader(chips, Budget(folder=tmp_path / "file" / "run"))
+
+
 def test_a_second_process_finds_what_the_first_decoded(
     chips_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
