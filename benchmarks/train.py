@@ -32,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from geocyclegan.device import choose_device
 from geocyclegan.methods import Batch, CycleGAN, CycleGANConfig
 from geocyclegan.models import PatchDiscriminator, ResNetGenerator
+from geocyclegan.models.padding import replace_padding
 from geocyclegan.training.optimizers import Passes, fused, wrap
 from geocyclegan.training.placing import compile_networks, lay, save_memory
 from geocyclegan.training.precision import choose_precision, set_float32
@@ -149,6 +150,8 @@ class Ours:
             if any(True for _ in network.parameters()):
                 lay(network, device, precision)
                 setattr(method, name, fabric.setup_module(network))
+        if device.type == "cuda":
+            replace_padding(networks)
         if args.memory_saving:
             save_memory(networks)
         self.compiled = args.compile and compile_networks(networks, (case.batch, case.crop), fabric)

@@ -110,6 +110,8 @@ class TileEngine:
         cuda = device.type == "cuda"
         self._batch = options.batch or (_BATCH_CUDA if cuda else 1)
         self._dense: DenseStatistics | None = None
+        # For windows one by one; batches of tiles have their own.
+        self._runner = Runner(device)
 
     def core_size(self, height: int, width: int) -> int:
         """Pixels per side of the tiles that a scene of this shape is cut into."""
@@ -320,7 +322,7 @@ class TileEngine:
         return self._generator(x, mask)
 
     def _window(self, window: Window, read: Read) -> Levels:
-        result = Runner(self._device).run([read], partial(self._forward, [window]))
+        result = self._runner.run([read], partial(self._forward, [window]))
         levels: Levels = result()[0]
         return levels
 

@@ -12,7 +12,7 @@ from typing import cast
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from geocyclegan.errors import OptionError
 from geocyclegan.models import Discriminator, Generator, winograd
@@ -92,43 +92,6 @@ def save_memory(networks: Sequence[nn.Module]) -> None:
                     " --generator, or a smaller --crop"
                 )
             network.memory_saving = True
-
-
-def reflect(x: Tensor, padding: Sequence[int]) -> Tensor:
-    """Reflect the borders, from operations whose gradients are the same every time on CUDA, too.
-
-    Args:
-        x: (samples, channels, height, width).
-        padding: left, right, top, bottom.
-    """
-    left, right, top, bottom = padding
-    width, height = x.shape[-1], x.shape[-2]
-    x = torch.cat(
-        [
-            x[..., 1 : left + 1].flip(-1),
-            x,
-            x[..., width - right - 1 : width - 1].flip(-1),
-        ],
-        dim=-1,
-    )
-    return torch.cat(
-        [
-            x[..., 1 : top + 1, :].flip(-2),
-            x,
-            x[..., height - bottom - 1 : height - 1, :].flip(-2),
-        ],
-        dim=-2,
-    )
-
-
-def repeatable_padding(networks: Sequence[nn.Module]) -> None:
-    """Pad without PyTorch's own reflection, which CUDA has no repeatable gradient for."""
-    for network in networks:
-        for module in network.modules():
-            if isinstance(module, nn.ReflectionPad2d):
-                module.forward = partial(  # type: ignore[method-assign]
-                    reflect, padding=module.padding
-                )
 
 
 def wants_compile(asked: bool | None, device: torch.device, steps: int) -> bool:

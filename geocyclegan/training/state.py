@@ -15,6 +15,7 @@ from geocyclegan.errors import BundleError, OptionError, TrainingError
 from geocyclegan.methods.base import Batch, Direction
 from geocyclegan.models import Generator
 from geocyclegan.models.norm import sum_over_ranks
+from geocyclegan.models.padding import replace_padding
 from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Chips
 from geocyclegan.training.ema import RunningMean
@@ -23,7 +24,6 @@ from geocyclegan.training.optimizers import Passes, fused, wrap
 from geocyclegan.training.placing import (
     compile_networks,
     lay,
-    repeatable_padding,
     save_memory,
     wants_compile,
 )
@@ -182,8 +182,8 @@ class TrainingState:
                 setattr(self.method, name, self._fabric.setup_module(network))
         if config.memory_saving:
             save_memory(placed)
-        if config.deterministic and self.device.type == "cuda":
-            repeatable_padding(placed)
+        if self.device.type == "cuda":
+            replace_padding(placed, repeatable=config.deterministic)
         if config.norm == "scene" and self._ranks.size > 1:
             for generator in self.generators.values():
                 for norm in generator.norm_layers():

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from click.testing import CliRunner
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
@@ -29,7 +28,7 @@ from geocyclegan.training.ema import RunningMean
 from geocyclegan.training.finder import find_lr
 from geocyclegan.training.loop import train
 from geocyclegan.training.optimizers import fused
-from geocyclegan.training.placing import compile_networks, lay, reflect, wants_compile
+from geocyclegan.training.placing import compile_networks, lay, wants_compile
 from geocyclegan.training.precision import choose_precision
 from geocyclegan.training.resolve import resolve
 from geocyclegan.training.starting import config_on
@@ -357,16 +356,6 @@ def test_the_same_seed_gives_the_same_bits(
     assert not torch.are_deterministic_algorithms_enabled()
     third = train(tiny(**options, name="three", seed=1)).run
     assert _log(third) != _log(third.parent / "one")
-
-
-@pytest.mark.parametrize("padding", [(1, 1, 1, 1), (3, 2, 0, 4)])
-def test_repeatable_reflection_is_reflection(padding: tuple[int, int, int, int]) -> None:
-    x = torch.rand(2, 3, 7, 9, dtype=torch.double, requires_grad=True)
-    ours, theirs = reflect(x, padding), F.pad(x, padding, mode="reflect")
-    assert torch.equal(ours, theirs)
-    seed = torch.rand_like(theirs)
-    grads = [torch.autograd.grad(y, x, seed)[0] for y in (ours, theirs)]
-    torch.testing.assert_close(*grads)
 
 
 def test_fused_adam_is_adam() -> None:
