@@ -6,9 +6,9 @@ import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 _STEPS_THAT_PAY = 2000
 """Compiling takes a minute or more; shorter runs end sooner without."""
+
+_VARIANTS = 64
+"""Forms of the networks that may be compiled; PyTorch gives up after 8 unless told otherwise."""
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -119,7 +122,7 @@ def compile_networks(networks: Sequence[nn.Module], shape: tuple[int, int], fabr
     chosen = list(_parts(networks))
     try:
         for network in chosen:
-            network.compile()
+            _compile(network)
             _try(network, shape, fabric)
     # Whatever goes wrong in a compiler is no reason not to train.
     except Exception as error:
@@ -128,17 +131,49 @@ def compile_networks(networks: Sequence[nn.Module], shape: tuple[int, int], fabr
         line = (str(error).strip().splitlines() or ["no message"])[0]
         log.warning("networks are not compiled: %s: %s", type(error).__name__, line)
         return False
+    # What was not tried (images with a mask, other batches) must not end a run either: PyTorch then
+    # says why, and goes on without compiling that part.
+    _dynamo().suppress_errors = True
     return True
+
+
+def _compile(network: nn.Module) -> None:
+    """Compile what a network does while it trains; a look at it now and then is not worth that."""
+    # All networks count against one limit, each with and without masks, frozen, in two batches.
+    options = _dynamo()
+    options.recompile_limit = max(options.recompile_limit, _VARIANTS)
+    network.compile()
+    plain, compiled = network._call_impl, network._compiled_call_impl
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        chosen = compiled if network.training and torch.is_grad_enabled() else plain
+        return cast(Callable[..., Any], chosen)(*args, **kwargs)
+
+    network._compiled_call_impl = call
+
+
+def _dynamo() -> Any:
+    """The options of PyTorch's compiler, which takes seconds to import."""
+    from torch._dynamo import config
+
+    return config
 
 
 def _try(network: nn.Module, shape: tuple[int, int], fabric: Fabric) -> None:
     samples, side = shape
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     bands = cast(int, network.in_channels)
+    # Spectral norms move with each pass.
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     with torch.random.fork_rng(devices), fabric.autocast():
         images = torch.zeros(samples, bands, side, side, device=fabric.device)
+        # In the numbers that the engine hands to a network, or it would compile once more.
+        images = fabric.strategy.precision.convert_input(images)
         network(images).float().sum().backward()
     network.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
 
 def _compiler_missing(device: torch.device) -> str | None:
