@@ -83,7 +83,7 @@ class TrainingState:
             _fitting(self._load_networks, checkpoint)
         self._networks = self._place_networks()
         self.optimizers = {name: fused(each) for name, each in self.method.optimizers().items()}
-        self.mean = RunningMean(self.generators, config.ema)
+        self.mean = RunningMean({**self.generators, **self.makers}, config.ema)
         if self._ranks.rank:
             # The weights are the same everywhere; what is drawn from here on is not.
             torch.manual_seed(seed_of(config, self._ranks.rank))
