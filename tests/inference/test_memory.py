@@ -6,7 +6,7 @@ import re
 import socket
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from geocyclegan.inference import memory
 from geocyclegan.inference.engine import EngineOptions, TileEngine
 from geocyclegan.inference.memory import fit, forward_bytes, free_memory, is_shortage
 from geocyclegan.inference.precision import (
+    Precision,
     choose_precision,
     cpu_has_bf16,
     lower,
@@ -449,3 +450,65 @@ def test_a_gpu_gives_what_a_cpu_gives() -> None:
                 rows, cols = output.window.slices_in(whole)
                 error = np.abs(output.levels - expected[:, rows, cols])[:, output.valid]
                 assert error.size == 0 or error.max() < 5e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ["resnet6", "munit", "unet128"])
+def test_half_precision_on_a_gpu_is_close(name: str, precision: Precision) -> None:
+    """Bounded generators in tiles, others in windows that blend."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    scene, cuda = ArrayScene(300, 280), torch.device("cuda")
+    torch.manual_seed(0)
+    generator = build_generator(name, in_channels=2, out_channels=3, width=8).eval()
+    found = []
+    for device, chosen in ((CPU, "32"), (cuda, precision)):
+        lower(generator.to(device), cast(Precision, chosen))
+        cut = EngineOptions(tile=128, batch=2, window=128)
+        levels = np.zeros((3, 300, 280), np.float32)
+        engine = TileEngine(generator, SOURCE, TARGET, device, cut, None)
+        for output in engine.outputs(scene, 300, 280):
+            rows, cols = output.window.slices_in(Window(0, 0, 300, 280))
+            levels[:, rows, cols] = output.levels
+        found.append(levels)
+    assert np.isfinite(found[1]).all()
+    assert np.abs(found[0] - found[1])[:, scene.valid].mean() < 0.1
+
+
+@pytest.mark.gpu
+def test_a_full_gpu_costs_time_and_not_the_product(caplog: pytest.LogCaptureFixture) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    round_products("32")
+    scene, cuda = ArrayScene(1100, 1000), torch.device("cuda")
+    torch.manual_seed(0)
+    generator = ResNetGenerator(2, 3, width=64, blocks=1).eval().requires_grad_(False).to(cuda)
+    trained = lockstep(generator, [Patch((torch.rand(4, 2, 64, 64) * 2 - 1).to(cuda))])
+
+    def translated(tile: int, batch: int) -> npt.NDArray[np.float32]:
+        statistics = StatisticsOptions(mode="frozen")
+        cut = EngineOptions(tile=tile, batch=batch, window=64, statistics=statistics)
+        engine = TileEngine(generator, SOURCE, TARGET, cuda, cut, trained)
+        levels = np.zeros((3, 1100, 1000), np.float32)
+        for output in engine.outputs(scene, 1100, 1000):
+            rows, cols = output.window.slices_in(Window(0, 0, 1100, 1000))
+            levels[:, rows, cols] = output.levels
+        return levels
+
+    expected = translated(128, 1)
+    assert "out of memory" not in caplog.text
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(cuda).total_memory
+    # One layer's features of a whole tile of 1024 px take 290 MB.
+    torch.cuda.set_per_process_memory_fraction(
+        (torch.cuda.memory_reserved(cuda) + 400e6) / total, cuda
+    )
+    try:
+        found = translated(1024, 2)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, cuda)
+        torch.cuda.empty_cache()
+    assert "goes on with 1 tiles at a time" in caplog.text
+    assert "which gives the same pixels" in caplog.text
+    assert np.abs(found - expected)[:, scene.valid].max() < 5e-3

@@ -420,6 +420,21 @@ def test_deterministic_on_cuda(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["32", "bf16", "fp16"])
+def test_a_resumed_run_on_cuda_is_one_that_was_not_interrupted(
+    tiny: MakeConfig, assert_same_run: Callable[[Path, Path], None], precision: str
+) -> None:
+    """Optimisers, pools, the scale of fp16 and random states of the device included."""
+    options = {"device": "cuda", "deterministic": True, "precision": precision, "compile": False}
+    whole = train(tiny(**options, name="whole")).run
+    config = tiny(**options)
+    run = train(config).run
+    (run / "checkpoints" / "step_0000008.pt").unlink()
+    assert_same_run(train(config, resume=True).run, whole)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_compiled_on_cuda(tiny: MakeConfig, caplog: pytest.LogCaptureFixture) -> None:
     result = train(tiny(device="cuda", precision="bf16", compile=True, steps=3))
     assert "not compiled" not in caplog.text
