@@ -42,6 +42,7 @@ from geocyclegan.raster.windows import CellGrid, Tile, TilePlan, Window, round_u
 
 _TILE_CPU, _TILE_CUDA = 512, 1024
 _BATCH_CUDA = 4
+_CELLS_CUDA = 16
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,11 @@ class TileEngine:
             self._measure(generator, levels)
         elif mode == "dense":
             grid = self._grid(levels.height, levels.width)
-            self._dense = DenseStatistics(generator, grid, self._device, self._batch)
+            at_once = self._batch
+            if self._device.type == "cuda":
+                # A cell is small beside a tile, and a GPU has room for many.
+                at_once = max(at_once, _CELLS_CUDA)
+            self._dense = DenseStatistics(generator, grid, self._device, at_once)
         else:
             for norm in generator.norm_layers():
                 # A batch of tiles is no batch of crops: each tile has its own statistics.
