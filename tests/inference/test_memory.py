@@ -341,7 +341,7 @@ def test_half_precision_keeps_statistics_and_the_last_convolution() -> None:
 
 def test_half_precision_rounds_the_body_only() -> None:
     """What makes a style of an image, and the last weights, keep all their digits."""
-    generator = build_generator("munit", in_channels=2, out_channels=3, width=4).eval()
+    generator: Any = build_generator("munit", in_channels=2, out_channels=3, width=4).eval()
     kept = {
         name: value.clone()
         for name, value in generator.state_dict().items()
@@ -383,7 +383,7 @@ def test_half_precision_of_a_network_that_is_no_plan(arch: str) -> None:
 
 
 def test_single_precision_is_not_rounded_to_tf32() -> None:
-    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [backend.allow_tf32 for backend in backends]
     try:
         for backend in backends:

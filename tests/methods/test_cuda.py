@@ -36,7 +36,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
-    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [backend.allow_tf32 for backend in backends]
     yield
     for backend, allowed in zip(backends, before, strict=True):
@@ -199,7 +199,7 @@ def test_generators_translate_as_on_a_cpu(dtype: torch.dtype) -> None:
             with torch.inference_mode():
                 expected = network.to(CPU)(images, valid)
             for order in (torch.contiguous_format, torch.channels_last):
-                network.to(CUDA, memory_format=order)
+                network.to(CUDA).to(memory_format=order)
                 before, padding._MANY = padding._MANY, 1
                 try:
                     replace_padding([network])

@@ -44,7 +44,7 @@ class Waiting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.found: set[str] = set()
         self.count = 0
-        self._known = WeakTensorKeyDictionary()  # type: ignore[no-untyped-call]
+        self._known = WeakTensorKeyDictionary()
 
     def __enter__(self) -> Self:
         super().__enter__()  # type: ignore[no-untyped-call]
