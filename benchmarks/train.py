@@ -32,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from geocyclegan.device import choose_device
 from geocyclegan.methods import Batch, CycleGAN, CycleGANConfig
 from geocyclegan.models import PatchDiscriminator, ResNetGenerator
+from geocyclegan.models.padding import replace_padding
 from geocyclegan.training.optimizers import Passes, fused, wrap
 from geocyclegan.training.placing import compile_networks, lay, save_memory
 from geocyclegan.training.precision import choose_precision, set_float32
@@ -149,6 +150,8 @@ class Ours:
             if any(True for _ in network.parameters()):
                 lay(network, device, precision)
                 setattr(method, name, fabric.setup_module(network))
+        if device.type == "cuda":
+            replace_padding(networks)
         if args.memory_saving:
             save_memory(networks)
         self.compiled = args.compile and compile_networks(networks, (case.batch, case.crop), fabric)
@@ -207,10 +210,15 @@ def main(words: Sequence[str] | None = None) -> None:
     batches = args.batch or ([1, 4, 16, 32] if on_gpu else [1])
     for each in itertools.product(bands, widths, crops, batches):
         case = Case(*each)  # type: ignore[arg-type]
+        fits = True
         try:
             measure(case, device, args, peak)
         except torch.OutOfMemoryError:
-            print(_label(case), "| out of memory")
+            fits = False
+        if not fits:
+            print(_label(case), "| out of memory", flush=True)
+        if on_gpu:
+            # Only here has the error let go of the networks.
             torch.cuda.empty_cache()
 
 
@@ -239,7 +247,8 @@ def measure(
     print(
         f"{_label(case)} | {case.batch / best['plain']:9.3f} {case.batch / best['ours']:9.3f}"
         f" {best['plain'] / best['ours']:6.2f} | {rate:8.3f} {share:8.1%} |"
-        f" {_gib(memory['ours'])}  {_gib(memory['plain'])}"
+        f" {_gib(memory['ours'])}  {_gib(memory['plain'])}",
+        flush=True,
     )
     if args.profile:
         profile(lambda: ours.step(a, b), device)
@@ -339,7 +348,7 @@ def profile(step: Callable[[], object], device: torch.device) -> None:
     with torch.profiler.profile(activities=kinds, record_shapes=True) as found:
         step()
         _wait(device)
-    order = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    order = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     print(found.key_averages().table(sort_by=order, row_limit=15, max_name_column_width=50))
 
 

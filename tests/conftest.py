@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import rasterio
-from affine import Affine
 from hypothesis import settings
 
 # Machines that run tests are shared; a deadline would measure them, not the code.
@@ -51,6 +49,9 @@ def shared_data() -> Path:
 @pytest.fixture
 def make_raster(tmp_path: Path) -> MakeRaster:
     """Write a small GeoTIFF; keywords go to rasterio, `pixels` are (bands, height, width)."""
+    # Here, so that tests of networks run where there is no rasterio, as on a borrowed GPU.
+    import rasterio
+    from affine import Affine
 
     def make(
         name: str,

@@ -19,6 +19,7 @@ from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.export.files import ExportOptions, ExportResult, export_model
 from geocyclegan.inference.engine import EngineOptions, TileEngine
 from geocyclegan.inference.levels import SceneLevels
+from geocyclegan.inference.precision import round_products
 from geocyclegan.inference.run import RUNS
 from geocyclegan.inference.statistics import (
     STATS_MEMORY,
@@ -206,6 +207,7 @@ class Model:
         Raises:
             BundleError: there is none, or it is damaged.
         """
+        round_products("32")
         return self.bundle.generator(direction, self.device)
 
     def frozen(self, direction: Direction, statistics: Statistics | None = None) -> Generator:

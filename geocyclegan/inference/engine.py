@@ -42,6 +42,7 @@ from geocyclegan.raster.windows import CellGrid, Tile, TilePlan, Window, round_u
 
 _TILE_CPU, _TILE_CUDA = 512, 1024
 _BATCH_CUDA = 4
+_CELLS_CUDA = 16
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ class TileEngine:
         cuda = device.type == "cuda"
         self._batch = options.batch or (_BATCH_CUDA if cuda else 1)
         self._dense: DenseStatistics | None = None
+        # For windows one by one; batches of tiles have their own.
+        self._runner = Runner(device)
 
     def core_size(self, height: int, width: int) -> int:
         """Pixels per side of the tiles that a scene of this shape is cut into."""
@@ -232,7 +235,11 @@ class TileEngine:
             self._measure(generator, levels)
         elif mode == "dense":
             grid = self._grid(levels.height, levels.width)
-            self._dense = DenseStatistics(generator, grid, self._device, self._batch)
+            at_once = self._batch
+            if self._device.type == "cuda":
+                # A cell is small beside a tile, and a GPU has room for many.
+                at_once = max(at_once, _CELLS_CUDA)
+            self._dense = DenseStatistics(generator, grid, self._device, at_once)
         else:
             for norm in generator.norm_layers():
                 # A batch of tiles is no batch of crops: each tile has its own statistics.
@@ -320,7 +327,7 @@ class TileEngine:
         return self._generator(x, mask)
 
     def _window(self, window: Window, read: Read) -> Levels:
-        result = Runner(self._device).run([read], partial(self._forward, [window]))
+        result = self._runner.run([read], partial(self._forward, [window]))
         levels: Levels = result()[0]
         return levels
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import clear_frames
 
 import torch
 from torch import nn
@@ -190,6 +191,8 @@ def naming_shortage() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryShortage) or not is_shortage(error):
             raise
+        # The functions that were left hold what they had computed for as long as the error lives.
+        clear_frames(error.__traceback__)
         raise MemoryShortage(str(error).strip().splitlines()[0] or "out of memory") from error
 
 
@@ -198,11 +201,18 @@ def is_shortage(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "DefaultCPUAllocator" in text
-        or "not enough memory" in text
-        or "could not create a memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(words in text for words in _SHORTAGES)
+
+
+_SHORTAGES = (
+    "DefaultCPUAllocator",
+    "not enough memory",
+    "could not create a memory",
+    # CUDA's libraries, and page-locked memory, which have messages of their own.
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def release(device: torch.device) -> None:

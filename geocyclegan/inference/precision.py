@@ -9,6 +9,7 @@ mantissa would show bands.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from geocyclegan.errors import OptionError
 from geocyclegan.models.generator import Generator
+from geocyclegan.models.opaque import OpaqueGenerator
+from geocyclegan.models.padding import replace_padding
 
 log = logging.getLogger(__name__)
 
@@ -57,29 +60,43 @@ def lower(generator: nn.Module, precision: Precision) -> None:
     """
     if precision == "auto":
         raise ValueError("resolve the precision first")
+    round_products(precision)
     dtype = _DTYPES[precision]
     if dtype == torch.float32 or not isinstance(generator, Generator):
         return
-    convolutions = [
-        step.module
-        for step in generator.plan
-        if isinstance(step.module, nn.Conv2d | nn.ConvTranspose2d)
-    ]
-    generator.to(dtype)
-    if next(generator.parameters()).is_cuda:
+    # What makes a style of an image is no part of the body, and small.
+    body = [step.module for step in generator.plan if step.module is not None]
+    if isinstance(generator, OpaqueGenerator):
+        body = list(generator.network.modules())
+    convolutions = [m for m in body if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    last = convolutions[-1]
+    exact = {name: tensor.clone() for name, tensor in last.state_dict().items()}
+    for module in body:
+        module.to(dtype)
+    last.to(torch.float32).load_state_dict(exact)
+    if last.weight.is_cuda:
         # Tensor cores take channels last; other layouts are turned around at each convolution.
         generator.to(memory_format=torch.channels_last)
-    convolutions[-1].to(torch.float32)
-    for convolution in (convolutions[0], convolutions[-1]):
-        convolution.register_forward_pre_hook(_cast)
+        replace_padding([generator])
+    first = generator.network if isinstance(generator, OpaqueGenerator) else convolutions[0]
+    first.register_forward_pre_hook(partial(_cast, dtype))
+    last.register_forward_pre_hook(partial(_cast, torch.float32))
 
 
-def _cast(module: nn.Module, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    """Bring what a convolution takes into the type of its weights."""
-    weight = module.weight
-    if not isinstance(weight, Tensor):
-        raise TypeError("a convolution without weights")
-    return tuple(value.to(weight.dtype) for value in args)
+def round_products(precision: Precision) -> None:
+    """Say whether CUDA may round what convolutions of single precision multiply, to TF32.
+
+    It does by default. In half precision that is what the last convolution can afford; otherwise
+    single precision is meant, and so it is in the products of matrices, which statistics are made
+    with.
+    """
+    torch.backends.cudnn.allow_tf32 = precision != "32"
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def _cast(dtype: torch.dtype, module: nn.Module, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """Bring what a module takes into a type."""
+    return tuple(value.to(dtype) for value in args)
 
 
 def cpu_has_bf16() -> bool:

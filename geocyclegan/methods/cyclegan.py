@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
@@ -360,8 +361,8 @@ class CycleGAN(Method):
         in_a = [index_a for index_a, _ in self.shared_bands]
         in_b = [index_b for _, index_b in self.shared_bands]
         return {
-            "identity_a": masked_l1(same_a[:, in_a], batch.a[:, in_a], batch.valid_a),
-            "identity_b": masked_l1(same_b[:, in_b], batch.b[:, in_b], batch.valid_b),
+            "identity_a": masked_l1(_only(same_a, in_a), _only(batch.a, in_a), batch.valid_a),
+            "identity_b": masked_l1(_only(same_b, in_b), _only(batch.b, in_b), batch.valid_b),
         }
 
     def _error(self, discriminator: Discriminator, real: Images, fake: Images) -> Tensor:
@@ -408,6 +409,15 @@ def _placed(images: Tensor, source: list[int], target: list[int], bands: int) ->
     """Images whose `source` bands lie in the `target` bands of another domain; the rest is 0."""
     if source == target == list(range(bands)) and images.shape[1] == bands:
         return images
-    out = images.new_zeros(images.shape[0], bands, *images.shape[2:])
-    out[:, target] = images[:, source]
-    return out
+    found = dict(zip(target, source, strict=True))
+    nothing = torch.zeros_like(images[:, :1])
+    return torch.cat(
+        [images.narrow(1, found[i], 1) if i in found else nothing for i in range(bands)], dim=1
+    )
+
+
+def _only(images: Tensor, bands: list[int]) -> Tensor:
+    """Some bands of images; a list as an index would have to be copied to a GPU, which waits."""
+    if bands == list(range(images.shape[1])):
+        return images
+    return torch.cat([images.narrow(1, band, 1) for band in bands], dim=1)

@@ -89,7 +89,8 @@ class Semantic(CycleGAN):
         self.segmenter_a = segmenter_a
         self.segmenter_b = segmenter_b
         self.learns, self.weight = learns, weight
-        self._fake_b: Tensor | None = None
+        # Translations and labels of the step that is under way.
+        self._seen: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def build(cls, networks: NetworkSpec, options: Mapping[str, Any]) -> Semantic:
@@ -159,10 +160,10 @@ class Semantic(CycleGAN):
             trained) and their sum `segmenters`.
         """
         losses = super().step(batch, optimizers, backward)
-        fake_b, self._fake_b = self._fake_b, None
-        if "segmenters" not in optimizers or fake_b is None:
+        seen, self._seen = self._seen, None
+        if "segmenters" not in optimizers or seen is None:
             return losses
-        labels = self._labels(batch)
+        fake_b, labels = seen
         own: dict[str, Tensor] = {}
         if self.learns:
             own["segment_a"] = _cross_entropy(self.segmenter_a(batch.a), labels)
@@ -195,16 +196,17 @@ class Semantic(CycleGAN):
     def _generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Translated]:
         losses, images = super()._generator_losses(batch)
         losses |= self._semantic_losses(batch, images.fake_a, images.fake_b)
-        self._fake_b = images.fake_b.detach()
         return losses, images
 
     def _semantic_losses(self, batch: Batch, fake_a: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
         """Cross-entropy of translations against what their sources say, as far as it is known."""
-        labels = self._labels(batch)
         with frozen(*self._learners()):
             with torch.no_grad():
+                verdict = self.segmenter_a(batch.a)
+                labels = self._labels(batch, verdict)
                 guess_b = _where(self._of_b()(batch.b).argmax(dim=1), batch.valid_b)
-                trust_a = self._trust(self.segmenter_a(batch.a), labels, self.learns)
+                trust_a = self._trust(verdict, labels, self.learns)
+            self._seen = fake_b.detach(), labels
             on_a = self._of_b()(fake_b)
             on_b = self.segmenter_a(fake_a)
         trust_b = trust_a
@@ -223,12 +225,19 @@ class Semantic(CycleGAN):
         guessing = math.log(logits.shape[1])
         return (1.0 - _cross_entropy(logits, labels) / guessing).clamp(0.0, 1.0)
 
-    def _labels(self, batch: Batch) -> Tensor:
-        """Classes of the images of A (samples, height, width), by label or by verdict."""
-        if batch.labels_a is not None and (self.learns or bool((batch.labels_a >= 0).any())):
-            return _where(batch.labels_a, batch.valid_a)
-        with torch.no_grad():
-            return _where(self.segmenter_a(batch.a).argmax(dim=1), batch.valid_a)
+    def _labels(self, batch: Batch, verdict: Tensor) -> Tensor:
+        """Classes of the images of A (samples, height, width), by label or by verdict.
+
+        Args:
+            batch: with labels, or without.
+            verdict: what `segmenter_a` says of its images.
+        """
+        classes = verdict.argmax(dim=1)
+        if batch.labels_a is not None:
+            # Chosen where the labels are, so that nobody waits for the answer.
+            known = (batch.labels_a >= 0).any() | self.learns
+            classes = torch.where(known, batch.labels_a, classes)
+        return _where(classes, batch.valid_a)
 
     def _learners(self) -> list[nn.Module]:
         """The segmenters that are trained here."""

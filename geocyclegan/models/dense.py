@@ -45,6 +45,27 @@ class Block:
     weights: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """All columns of a window, in the rows that lie between the same two rows of cells.
+
+    Attributes:
+        rows: rows of the window.
+        low: the row of cells above them.
+        high: the row of cells below them.
+        before: (columns,) the column of cells to the left of each column of the window.
+        after: (columns,) the same to the right.
+        weights: (columns, rows, 10): of the four cells around a pixel, then of the six pairs.
+    """
+
+    rows: slice
+    low: int
+    high: int
+    before: Tensor
+    after: Tensor
+    weights: Tensor
+
+
 class CellMap:
     """The lattice that all norm layers of a generator share, and how much of each cell is valid.
 
@@ -61,6 +82,7 @@ class CellMap:
         self.pixels = pixels
         self._counts: dict[int, list[float]] = {}
         self._blocks: dict[tuple[int, At, At], list[Block]] = {}
+        self._strips: dict[tuple[int, At, At], list[Strip]] = {}
 
     def put(self, row: int, counts: Tensor) -> None:
         """Say how many pixels are valid in the cells of a row (columns,)."""
@@ -107,8 +129,7 @@ class CellMap:
             (row.high, col.low),
             (row.high, col.high),
         )
-        if row.low not in self._counts or row.high not in self._counts:
-            raise ValueError(f"cells of the rows {row.low} and {row.high} have not been measured")
+        self._require(row)
         down = row.share.to(device, torch.float32)[:, None]
         across = col.share.to(device, torch.float32)[None, :]
         areas = (
@@ -127,9 +148,72 @@ class CellMap:
         pairs = torch.stack([single[a] * single[b] for a, b in _PAIRS])
         return Block(row.where, col.where, corners, torch.cat([single, pairs]))
 
+    def strips(self, scale: int, at: At, shape: At, device: torch.device) -> list[Strip]:
+        """Cut a window into strips: the same as blocks, in a few operations for a whole row.
+
+        Args:
+            scale: side of one of its pixels in pixels of the scene.
+            at: row and column of its first pixel in the scene, in pixels of the scene.
+            shape: its rows and columns.
+            device: where the weights shall be.
+
+        Raises:
+            ValueError: the cells around it have not been measured.
+        """
+        key = (scale, at, shape)
+        if key not in self._strips:
+            cols = _segments(self.cols, at[1], shape[1], scale)
+            sizes = torch.tensor([len(col.share) for col in cols])
+            before, after = (
+                torch.tensor(cells).repeat_interleave(sizes)
+                for cells in ([col.low for col in cols], [col.high for col in cols])
+            )
+            across = torch.cat([col.share for col in cols]).float()
+            places = [_moved(each, device) for each in (before, after, across)]
+            self._strips[key] = [
+                self._strip(row, before, after, places, device)
+                for row in _segments(self.rows, at[0], shape[0], scale)
+            ]
+        return self._strips[key]
+
+    def _strip(
+        self,
+        row: _Segment,
+        before: Tensor,
+        after: Tensor,
+        places: Sequence[Tensor],
+        device: torch.device,
+    ) -> Strip:
+        self._require(row)
+        above, below = (
+            torch.tensor(self._counts[cells], dtype=torch.float64) for cells in (row.low, row.high)
+        )
+        # (4, columns): of the four cells around a pixel.
+        counts = torch.stack([above[before], above[after], below[before], below[after]])
+        counts = _moved((counts / counts.amax(dim=0).clamp_min(1e-12)).float(), device)
+        down, across = _moved(row.share.float(), device)[None, :], places[2][:, None]
+        areas = (
+            (1 - across) * (1 - down),
+            across * (1 - down),
+            (1 - across) * down,
+            across * down,
+        )
+        single = torch.stack(
+            [area * count[:, None] for area, count in zip(areas, counts, strict=True)]
+        )
+        single = single / single.sum(dim=0, keepdim=True).clamp_min(1e-12)
+        pairs = [single[a] * single[b] for a, b in _PAIRS]
+        weights = torch.stack([*single, *pairs], dim=2)
+        return Strip(row.where, row.low, row.high, places[0], places[1], weights)
+
+    def _require(self, row: _Segment) -> None:
+        if row.low not in self._counts or row.high not in self._counts:
+            raise ValueError(f"cells of the rows {row.low} and {row.high} have not been measured")
+
     def clear_blocks(self) -> None:
         """Forget the weights of windows that are done; they are as large as features."""
         self._blocks.clear()
+        self._strips.clear()
 
 
 class CellStatistics:
@@ -173,6 +257,12 @@ class CellStatistics:
         Returns:
             Features of the same shape.
         """
+        # A GPU is slow to start many small operations, a CPU does less for each block by itself.
+        out = (self._by_strips if x.is_cuda else self._by_blocks)(x, scale, at, eps)
+        bound = 2.0 * math.sqrt(self.cells.pixels) / scale
+        return out.clamp_(-bound, bound)
+
+    def _by_blocks(self, x: Tensor, scale: int, at: At, eps: float) -> Tensor:
         out = torch.empty_like(x)
         shape = x.shape[-2], x.shape[-1]
         for block in self.cells.blocks(scale, at, shape, x.device):
@@ -185,8 +275,32 @@ class CellStatistics:
             mean = (means.to(x) @ weights[:4]).view(part.shape)
             scatter = (parts @ weights).view(part.shape)
             out[:, block.rows, block.cols] = (part - mean) * scatter.add_(eps).rsqrt_()
-        bound = 2.0 * math.sqrt(self.cells.pixels) / scale
-        return out.clamp_(-bound, bound)
+        return out
+
+    def _by_strips(self, x: Tensor, scale: int, at: At, eps: float) -> Tensor:
+        """The same, with one small product for each column of a strip."""
+        out = torch.empty_like(x)
+        shape = x.shape[-2], x.shape[-1]
+        for strip in self.cells.strips(scale, at, shape, x.device):
+            # (columns, 4, channels): of the four cells around a pixel.
+            means, within = (
+                torch.stack(
+                    [
+                        self._rows[row][kind].index_select(0, cells)
+                        for row in (strip.low, strip.high)
+                        for cells in (strip.before, strip.after)
+                    ],
+                    dim=1,
+                ).to(x)
+                for kind in (0, 1)
+            )
+            between = torch.stack([(means[:, a] - means[:, b]).square() for a, b in _PAIRS], dim=1)
+            weights = strip.weights.to(x.dtype)
+            # (columns, rows, channels) to the order of `x`.
+            mean = torch.bmm(weights[:, :, :4], means).permute(2, 1, 0)
+            scatter = torch.bmm(weights, torch.cat([within, between], dim=1)).permute(2, 1, 0)
+            out[:, strip.rows] = (x[:, strip.rows] - mean) * scatter.add_(eps).rsqrt_()
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +337,13 @@ def _segments(centres: Sequence[float], start: int, count: int, scale: int) -> l
         found.append(_Segment(slice(first, first + size), low, high, share))
         first += size
     return found
+
+
+def _moved(x: Tensor, device: torch.device) -> Tensor:
+    """A small tensor on another device, for which nobody waits."""
+    if device.type != "cuda":
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
 
 
 def _needed(centres: Sequence[float], start: int, stop: int) -> range:

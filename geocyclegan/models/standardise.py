@@ -95,6 +95,9 @@ class _Damped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
         ctx.save_for_backward(factor)
+        if torch.compiler.is_compiling():
+            # Not all compilers know what follows, and to them a copy is nothing.
+            return x.clone()
         # As if changed in place: neither a copy nor a view, which no ReLU could overwrite.
         ctx.mark_dirty(x)
         return x

@@ -44,9 +44,11 @@ class LossMeter:
         wrong = ~torch.isfinite(values).all(dim=1)
         first = (self._bad_step < 0) & wrong.any()
         place = wrong.long().argmax()
+        # Not values[place]: to index with a number on the device is to fetch it first.
+        worst = values.index_select(0, place[None])[0]
         self._bad_step = torch.where(first, step, self._bad_step)
         self._bad_pass = torch.where(first, place, self._bad_pass)
-        self._bad_values = torch.where(first, values[place], self._bad_values)
+        self._bad_values = torch.where(first, worst, self._bad_values)
 
     @property
     def cheap(self) -> bool:

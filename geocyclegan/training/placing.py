@@ -6,13 +6,13 @@ import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from geocyclegan.errors import OptionError
 from geocyclegan.models import Discriminator, Generator, winograd
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 _STEPS_THAT_PAY = 2000
 """Compiling takes a minute or more; shorter runs end sooner without."""
+
+_VARIANTS = 64
+"""Forms of the networks that may be compiled; PyTorch gives up after 8 unless told otherwise."""
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -96,43 +99,6 @@ def save_memory(networks: Sequence[nn.Module]) -> None:
             network.memory_saving = True
 
 
-def reflect(x: Tensor, padding: Sequence[int]) -> Tensor:
-    """Reflect the borders, from operations whose gradients are the same every time on CUDA, too.
-
-    Args:
-        x: (samples, channels, height, width).
-        padding: left, right, top, bottom.
-    """
-    left, right, top, bottom = padding
-    width, height = x.shape[-1], x.shape[-2]
-    x = torch.cat(
-        [
-            x[..., 1 : left + 1].flip(-1),
-            x,
-            x[..., width - right - 1 : width - 1].flip(-1),
-        ],
-        dim=-1,
-    )
-    return torch.cat(
-        [
-            x[..., 1 : top + 1, :].flip(-2),
-            x,
-            x[..., height - bottom - 1 : height - 1, :].flip(-2),
-        ],
-        dim=-2,
-    )
-
-
-def repeatable_padding(networks: Sequence[nn.Module]) -> None:
-    """Pad without PyTorch's own reflection, which CUDA has no repeatable gradient for."""
-    for network in networks:
-        for module in network.modules():
-            if isinstance(module, nn.ReflectionPad2d):
-                module.forward = partial(  # type: ignore[method-assign]
-                    reflect, padding=module.padding
-                )
-
-
 def wants_compile(asked: bool | None, device: torch.device, steps: int) -> bool:
     """Decide about compilation where nobody has."""
     if asked is not None:
@@ -158,7 +124,7 @@ def compile_networks(networks: Sequence[nn.Module], shape: tuple[int, int], fabr
     chosen = list(_parts(networks))
     try:
         for network in chosen:
-            network.compile()
+            _compile(network)
             _try(network, shape, fabric)
     # Whatever goes wrong in a compiler is no reason not to train.
     except Exception as error:
@@ -167,17 +133,49 @@ def compile_networks(networks: Sequence[nn.Module], shape: tuple[int, int], fabr
         line = (str(error).strip().splitlines() or ["no message"])[0]
         log.warning("networks are not compiled: %s: %s", type(error).__name__, line)
         return False
+    # What was not tried (images with a mask, other batches) must not end a run either: PyTorch then
+    # says why, and goes on without compiling that part.
+    _dynamo().suppress_errors = True
     return True
+
+
+def _compile(network: nn.Module) -> None:
+    """Compile what a network does while it trains; a look at it now and then is not worth that."""
+    # All networks count against one limit, each with and without masks, frozen, in two batches.
+    options = _dynamo()
+    options.recompile_limit = max(options.recompile_limit, _VARIANTS)
+    network.compile()
+    plain, compiled = network._call_impl, network._compiled_call_impl
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        chosen = compiled if network.training and torch.is_grad_enabled() else plain
+        return cast(Callable[..., Any], chosen)(*args, **kwargs)
+
+    network._compiled_call_impl = call
+
+
+def _dynamo() -> Any:
+    """The options of PyTorch's compiler, which takes seconds to import."""
+    from torch._dynamo import config
+
+    return config
 
 
 def _try(network: nn.Module, shape: tuple[int, int], fabric: Fabric) -> None:
     samples, side = shape
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     bands = cast(int, network.in_channels)
+    # Spectral norms move with each pass.
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     with torch.random.fork_rng(devices), fabric.autocast():
         images = torch.zeros(samples, bands, side, side, device=fabric.device)
+        # In the numbers that the engine hands to a network, or it would compile once more.
+        images = fabric.strategy.precision.convert_input(images)
         network(images).float().sum().backward()
     network.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
 
 def _compiler_missing(device: torch.device) -> str | None:

@@ -15,6 +15,7 @@ from geocyclegan.errors import BundleError, OptionError, TrainingError
 from geocyclegan.methods.base import Batch, Direction
 from geocyclegan.models import Generator
 from geocyclegan.models.norm import sum_over_ranks
+from geocyclegan.models.padding import replace_padding
 from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Chips
 from geocyclegan.training.ema import RunningMean
@@ -23,7 +24,6 @@ from geocyclegan.training.optimizers import Passes, fused, wrap
 from geocyclegan.training.placing import (
     compile_networks,
     lay,
-    repeatable_padding,
     save_memory,
     wants_compile,
 )
@@ -83,7 +83,7 @@ class TrainingState:
             _fitting(self._load_networks, checkpoint)
         self._networks = self._place_networks()
         self.optimizers = {name: fused(each) for name, each in self.method.optimizers().items()}
-        self.mean = RunningMean(self.generators, config.ema)
+        self.mean = RunningMean({**self.generators, **self.makers}, config.ema)
         if self._ranks.rank:
             # The weights are the same everywhere; what is drawn from here on is not.
             torch.manual_seed(seed_of(config, self._ranks.rank))
@@ -182,8 +182,8 @@ class TrainingState:
                 setattr(self.method, name, self._fabric.setup_module(network))
         if config.memory_saving:
             save_memory(placed)
-        if config.deterministic and self.device.type == "cuda":
-            repeatable_padding(placed)
+        if self.device.type == "cuda":
+            replace_padding(placed, repeatable=config.deterministic)
         if config.norm == "scene" and self._ranks.size > 1:
             for generator in self.generators.values():
                 for norm in generator.norm_layers():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
+import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,18 @@ from geocyclegan.errors import MemoryShortage, OptionError, OutputError
 from geocyclegan.inference import memory
 from geocyclegan.inference.engine import EngineOptions, TileEngine
 from geocyclegan.inference.memory import fit, forward_bytes, free_memory, is_shortage
-from geocyclegan.inference.precision import choose_precision, cpu_has_bf16, lower
+from geocyclegan.inference.precision import (
+    Precision,
+    choose_precision,
+    cpu_has_bf16,
+    lower,
+    round_products,
+)
 from geocyclegan.inference.spill import DiskStore
 from geocyclegan.inference.statistics import NormStats, StatisticsOptions
 from geocyclegan.models import Generator, ResNetGenerator, UNetGenerator, build_generator
 from geocyclegan.models.passes import Patch, State, lockstep
+from geocyclegan.models.style import seeded_style
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
 from geocyclegan.raster.windows import Window, split_tile, tile_plan
@@ -331,11 +339,101 @@ def test_half_precision_keeps_statistics_and_the_last_convolution() -> None:
     assert len(np.unique(found[0])) > 5000
 
 
+def test_half_precision_rounds_the_body_only() -> None:
+    """What makes a style of an image, and the last weights, keep all their digits."""
+    generator: Any = build_generator("munit", in_channels=2, out_channels=3, width=4).eval()
+    kept = {
+        name: value.clone()
+        for name, value in generator.state_dict().items()
+        if name.startswith(("style_", "layers.head_conv"))
+    }
+    assert len(kept) > 8
+    lower(generator, "bf16")
+    assert next(generator.parameters()).dtype == torch.bfloat16
+    state = generator.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in kept.items())
+    assert all(state[name].dtype == value.dtype for name, value in kept.items())
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        for style in (None, seeded_style(1, 8), generator(images, part="style")):
+            generator.set_style(style)
+            made = generator(images[:, :2])
+            assert made.dtype == torch.float32
+            assert len(made.unique()) > 1000
+
+
+@pytest.mark.parametrize("arch", ["unet", "fpn", "segformer"])
+def test_half_precision_of_a_network_that_is_no_plan(arch: str) -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    torch.manual_seed(0)
+    encoder = "mit_b0" if arch == "segformer" else "resnet18"
+    generator = build_generator(
+        f"smp-{arch}", in_channels=2, out_channels=3, width=16, encoder=encoder
+    ).eval()
+    images = torch.rand(1, 2, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        expected = generator(images)
+        lower(generator, "bf16")
+        found = generator(images)
+    kinds = {p.dtype for p in generator.parameters()}
+    assert kinds == {torch.bfloat16, torch.float32}
+    assert found.dtype == torch.float32
+    error = (found - expected).abs().mean()
+    assert 0 < error < 0.1 * expected.std()
+
+
+def test_single_precision_is_not_rounded_to_tf32() -> None:
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = True
+        lower(network(), "32")
+        assert [backend.allow_tf32 for backend in backends] == [False, False]
+        lower(network(), "bf16")
+        assert [backend.allow_tf32 for backend in backends] == [True, False]
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
+def test_a_shortage_lets_go_of_what_was_computed() -> None:
+    """Or the next try finds the memory as full as it was."""
+    held: list[weakref.ref[Tensor]] = []
+
+    def deep() -> None:
+        features = torch.zeros(5)
+        held.append(weakref.ref(features))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
+
+    said = pytest.raises(MemoryShortage, match=r"^CUDA out of memory. Tried")
+    with said as caught, memory.naming_shortage():
+        deep()
+    # The error, and what led to it, are still there.
+    assert caught.value.__cause__ is not None
+    assert held[0]() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_what_the_libraries_of_cuda_say_of_a_shortage(text: str) -> None:
+    assert is_shortage(RuntimeError(text))
+    assert not is_shortage(ValueError(text))
+    assert not is_shortage(RuntimeError("CUDA error: an illegal memory access was encountered"))
+
+
 @pytest.mark.gpu
 def test_a_gpu_gives_what_a_cpu_gives() -> None:
     """With copies on streams of their own, in every mode and at several batches."""
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+    round_products("32")
     scene, cuda = ArrayScene(300, 280), torch.device("cuda")
     for mode in ("frozen", "sample", "exact", "dense", "tile"):
         expected = levels(network(), scene, mode, tile=48)
@@ -352,3 +450,65 @@ def test_a_gpu_gives_what_a_cpu_gives() -> None:
                 rows, cols = output.window.slices_in(whole)
                 error = np.abs(output.levels - expected[:, rows, cols])[:, output.valid]
                 assert error.size == 0 or error.max() < 5e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ["resnet6", "munit", "unet128"])
+def test_half_precision_on_a_gpu_is_close(name: str, precision: Precision) -> None:
+    """Bounded generators in tiles, others in windows that blend."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    scene, cuda = ArrayScene(300, 280), torch.device("cuda")
+    torch.manual_seed(0)
+    generator = build_generator(name, in_channels=2, out_channels=3, width=8).eval()
+    found = []
+    for device, chosen in ((CPU, "32"), (cuda, precision)):
+        lower(generator.to(device), cast(Precision, chosen))
+        cut = EngineOptions(tile=128, batch=2, window=128)
+        levels = np.zeros((3, 300, 280), np.float32)
+        engine = TileEngine(generator, SOURCE, TARGET, device, cut, None)
+        for output in engine.outputs(scene, 300, 280):
+            rows, cols = output.window.slices_in(Window(0, 0, 300, 280))
+            levels[:, rows, cols] = output.levels
+        found.append(levels)
+    assert np.isfinite(found[1]).all()
+    assert np.abs(found[0] - found[1])[:, scene.valid].mean() < 0.1
+
+
+@pytest.mark.gpu
+def test_a_full_gpu_costs_time_and_not_the_product(caplog: pytest.LogCaptureFixture) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    round_products("32")
+    scene, cuda = ArrayScene(1100, 1000), torch.device("cuda")
+    torch.manual_seed(0)
+    generator = ResNetGenerator(2, 3, width=64, blocks=1).eval().requires_grad_(False).to(cuda)
+    trained = lockstep(generator, [Patch((torch.rand(4, 2, 64, 64) * 2 - 1).to(cuda))])
+
+    def translated(tile: int, batch: int) -> npt.NDArray[np.float32]:
+        statistics = StatisticsOptions(mode="frozen")
+        cut = EngineOptions(tile=tile, batch=batch, window=64, statistics=statistics)
+        engine = TileEngine(generator, SOURCE, TARGET, cuda, cut, trained)
+        levels = np.zeros((3, 1100, 1000), np.float32)
+        for output in engine.outputs(scene, 1100, 1000):
+            rows, cols = output.window.slices_in(Window(0, 0, 1100, 1000))
+            levels[:, rows, cols] = output.levels
+        return levels
+
+    expected = translated(128, 1)
+    assert "out of memory" not in caplog.text
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(cuda).total_memory
+    # One layer's features of a whole tile of 1024 px take 290 MB.
+    torch.cuda.set_per_process_memory_fraction(
+        (torch.cuda.memory_reserved(cuda) + 400e6) / total, cuda
+    )
+    try:
+        found = translated(1024, 2)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, cuda)
+        torch.cuda.empty_cache()
+    assert "goes on with 1 tiles at a time" in caplog.text
+    assert "which gives the same pixels" in caplog.text
+    assert np.abs(found - expected)[:, scene.valid].max() < 5e-3

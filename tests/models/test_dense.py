@@ -30,6 +30,29 @@ def make_cells(fewest: int = 1) -> tuple[CellMap, CellStatistics]:
     st.integers(1, 20),
     st.integers(1, 25),
     st.sampled_from([1, 2, 4]),
+    st.sampled_from([0, 1]),
+)
+def test_strips_are_rows_of_blocks(
+    row: int, col: int, height: int, width: int, scale: int, fewest: int
+) -> None:
+    """What a GPU computes is what a CPU does, in other portions; some cells may be empty."""
+    cells, layer = make_cells()
+    if not fewest:
+        cells.put(1, torch.tensor([0.0, 500.0, 0.0, 3.0]))
+    x = torch.randn(2, height, width)
+    at = row * scale, col * scale
+    expected, found = layer._by_blocks(x, scale, at, 0.1), layer._by_strips(x, scale, at, 0.1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    cells.clear_blocks()
+    assert not cells._strips
+
+
+@given(
+    st.integers(0, 20),
+    st.integers(0, 28),
+    st.integers(1, 20),
+    st.integers(1, 25),
+    st.sampled_from([1, 2, 4]),
 )
 def test_windows_agree_where_they_overlap(
     row: int, col: int, height: int, width: int, scale: int

@@ -160,10 +160,15 @@ def test_train_save_resume_sample(
     one_domain: Path, tmp_path: Path, assert_same_run: Callable[[Path, Path], None]
 ) -> None:
     config = _config(
-        one_domain, name="run", batch=4, steps=4, save_every=2, panel_every=4, val_every=4
+        one_domain, name="run", batch=4, steps=4, save_every=2, panel_every=4, val_every=4, ema=0.9
     )
     whole = train(config.updated({"name": "whole"}))
     assert load_bundle(whole.run).tile == 32
+    state = torch.load(whole.run / "checkpoints" / "step_0000004.pt", weights_only=True)
+    for name, weight in load_bundle(whole.run).maker("a").state_dict().items():
+        assert torch.equal(weight, state["mean"][f"a.{name}"])
+    live = state["networks"]["maker.layers.0.weight"]
+    assert not torch.equal(live, state["mean"]["a.layers.0.weight"])
     run = train(config).run
     (run / "checkpoints" / "step_0000004.pt").unlink()
     assert_same_run(train(config, resume=True).run, whole.run)

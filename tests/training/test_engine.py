@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from click.testing import CliRunner
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
@@ -29,7 +28,7 @@ from geocyclegan.training.ema import RunningMean
 from geocyclegan.training.finder import find_lr
 from geocyclegan.training.loop import train
 from geocyclegan.training.optimizers import fused
-from geocyclegan.training.placing import compile_networks, lay, reflect, wants_compile
+from geocyclegan.training.placing import compile_networks, lay, wants_compile
 from geocyclegan.training.precision import choose_precision
 from geocyclegan.training.resolve import resolve
 from geocyclegan.training.starting import config_on
@@ -359,16 +358,6 @@ def test_the_same_seed_gives_the_same_bits(
     assert _log(third) != _log(third.parent / "one")
 
 
-@pytest.mark.parametrize("padding", [(1, 1, 1, 1), (3, 2, 0, 4)])
-def test_repeatable_reflection_is_reflection(padding: tuple[int, int, int, int]) -> None:
-    x = torch.rand(2, 3, 7, 9, dtype=torch.double, requires_grad=True)
-    ours, theirs = reflect(x, padding), F.pad(x, padding, mode="reflect")
-    assert torch.equal(ours, theirs)
-    seed = torch.rand_like(theirs)
-    grads = [torch.autograd.grad(y, x, seed)[0] for y in (ours, theirs)]
-    torch.testing.assert_close(*grads)
-
-
 def test_fused_adam_is_adam() -> None:
     torch.manual_seed(0)
     plain = nn.Linear(5, 3)
@@ -427,6 +416,21 @@ def test_deterministic_on_cuda(
 ) -> None:
     options = {"device": "cuda", "deterministic": True, "precision": "32", "compile": False}
     assert_same_run(*(train(tiny(**options, name=name)).run for name in ("one", "two")))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["32", "bf16", "fp16"])
+def test_a_resumed_run_on_cuda_is_one_that_was_not_interrupted(
+    tiny: MakeConfig, assert_same_run: Callable[[Path, Path], None], precision: str
+) -> None:
+    """Optimisers, pools, the scale of fp16 and random states of the device included."""
+    options = {"device": "cuda", "deterministic": True, "precision": precision, "compile": False}
+    whole = train(tiny(**options, name="whole")).run
+    config = tiny(**options)
+    run = train(config).run
+    (run / "checkpoints" / "step_0000008.pt").unlink()
+    assert_same_run(train(config, resume=True).run, whole)
 
 
 @pytest.mark.gpu

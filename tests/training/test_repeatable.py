@@ -17,9 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from geocyclegan.catalogue import METHODS
 from geocyclegan.methods import Batch
 from geocyclegan.models import build_discriminator, build_generator, discriminators, generators
+from geocyclegan.models.padding import replace_padding
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Chips
-from geocyclegan.training.placing import repeatable_padding
 from geocyclegan.training.resolve import resolve
 from geocyclegan.training.starting import config_on
 from geocyclegan.training.state import TrainingState
@@ -89,7 +89,7 @@ def test_steps_of_all_methods(method: str, tiny: MakeConfig, paired: TrainConfig
         b = torch.rand(2, a.shape[1] if METHODS[method].sides == ("a",) else 3, side, side)
         labels = torch.randint(-1, 2, (2, side, side), generator=random)
         # As on CUDA.
-        repeatable_padding([state.method])
+        replace_padding([state.method], repeatable=True)
         with Operations() as seen:
             state.advance(Batch(a, b, labels_a=labels))
     finally:
@@ -127,7 +127,7 @@ def paired(tiny: MakeConfig, tmp_path: Any) -> TrainConfig:
 
 
 def _backward(network: torch.nn.Module, x: Tensor) -> Operations:
-    repeatable_padding([network])
+    replace_padding([network], repeatable=True)
     with Operations() as seen:
         out = network(x)
         parts: list[Tensor] = list(out) if isinstance(out, (list, tuple)) else [out]

@@ -1,0 +1,213 @@
+"""Steps on a GPU: those of a CPU, finite in half precision, and waiting for nothing.
+
+They read no raster, so that a machine with PyTorch and Lightning is enough to run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from geocyclegan.catalogue import METHODS
+from geocyclegan.methods import Batch, Method, NetworkSpec, build_method
+from geocyclegan.models.padding import replace_padding
+from geocyclegan.training.ema import RunningMean
+from geocyclegan.training.meter import LossMeter
+from geocyclegan.training.optimizers import Passes, fused, wrap
+from geocyclegan.training.placing import compile_networks, lay
+from geocyclegan.training.precision import PrecisionName, set_float32
+from geocyclegan.training.ranks import Layout, Ranks, launch
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+SIDE = 64
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    yield
+    for backend, allowed in zip(backends, before, strict=True):
+        backend.allow_tf32 = allowed
+
+
+class Engine:
+    """A method on a device, as `TrainingState` places it."""
+
+    def __init__(self, name: str, device: torch.device, precision: PrecisionName = "32") -> None:
+        torch.manual_seed(0)
+        own = METHODS[name].generators
+        spec = NetworkSpec(
+            bands_a=2,
+            bands_b=3,
+            shared_bands=((1, 0),),
+            generator=own[0] if own else "resnet6",
+            generator_args={"width": 8},
+            discriminator_args={"width": 8},
+            crop=SIDE,
+            classes=3,
+        )
+        self.device = device
+        self.fabric: Fabric = launch(Layout(1, 1), device, precision)
+        set_float32(precision)
+        self.method: Method = build_method(name, spec)
+        self.networks: list[nn.Module] = []
+        for child, network in list(self.method.named_children()):
+            if any(True for _ in network.parameters()):
+                lay(network, device, precision)
+                self.networks.append(network)
+                setattr(self.method, child, self.fabric.setup_module(network))
+        if device.type == "cuda":
+            replace_padding(self.networks)
+        self.method.joined = device.type == "cuda"
+        plain = {key: fused(each) for key, each in self.method.optimizers().items()}
+        self.optimizers: dict[str, Optimizer] = wrap(plain, self.fabric, Passes(), Ranks())
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        return self.method.step(batch, self.optimizers, self.fabric.backward)
+
+    def finite(self) -> bool:
+        return all(bool(torch.isfinite(weight).all()) for weight in self.method.parameters())
+
+
+def batch_of(device: torch.device, masked: bool, seed: int = 0) -> Batch:
+    random = torch.Generator().manual_seed(seed)
+    a, b = (torch.rand(2, n, SIDE, SIDE, generator=random) * 2 - 1 for n in (2, 3))
+    labels = torch.randint(-1, 3, (2, SIDE, SIDE), generator=random)
+    if not masked:
+        return Batch(a, b, labels_a=labels).to(device)
+    mask = torch.rand(2, 1, SIDE, SIDE, generator=random) < 0.7
+    return Batch(a * mask, b * mask, mask, mask, labels_a=labels).to(device)
+
+
+def drawn_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let both devices see the same random numbers."""
+
+    def same(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def drawn(*args: Any, device: Any = None, **kwargs: Any) -> Tensor:
+            return draw(*args, **kwargs).to(device or CPU)
+
+        return drawn
+
+    for name in ("rand", "randn"):
+        monkeypatch.setattr(torch, name, same(getattr(torch, name)))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_is_that_of_a_cpu(name: str, masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In single precision. Adam turns what is nearly 0 into whole steps, so later ones drift."""
+    drawn_on_the_cpu(monkeypatch)
+    found = []
+    for device in (CPU, CUDA):
+        engine = Engine(name, device)
+        torch.manual_seed(1)
+        losses = [engine.step(batch_of(device, masked, seed)) for seed in range(2)]
+        found.append([{key: float(loss) for key, loss in each.items()} for each in losses])
+    for (here, there), tolerance in zip(zip(*found, strict=True), (5e-3, 5e-2), strict=True):
+        assert here.keys() == there.keys()
+        for key, value in here.items():
+            assert there[key] == pytest.approx(value, rel=tolerance, abs=tolerance), key
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+@pytest.mark.parametrize("name", METHODS)
+def test_losses_and_weights_are_finite(name: str, precision: PrecisionName) -> None:
+    engine = Engine(name, CUDA, precision)
+    before = [weight.detach().clone() for weight in engine.method.parameters()]
+    # fp16 begins with a scale that is too large, and skips the steps in which it overflows.
+    for seed in range(12 if precision == "fp16" else 3):
+        losses = engine.step(batch_of(CUDA, seed % 2 == 1, seed))
+        assert all(bool(torch.isfinite(loss)) for loss in losses.values()), losses
+    assert engine.finite()
+    weights = list(engine.method.parameters())
+    moved = [not torch.equal(one, two) for one, two in zip(before, weights, strict=True)]
+    assert sum(moved) > 0.5 * len(moved)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_waits_for_nothing(name: str, masked: bool) -> None:
+    """Not for the GPU to finish, that is; the CPU runs ahead."""
+    engine = Engine(name, CUDA, "bf16")
+    batch = batch_of(CUDA, masked)
+    pairs = replace(batch, labels_a=None)
+    batch = replace(batch, pairs=pairs, weak=pairs)
+    networks: dict[Any, nn.Module] = {**engine.method.generators(), **engine.method.makers()}
+    meter, mean = LossMeter(), RunningMean(networks, 0.9)
+
+    def step(number: int) -> None:
+        meter.add(number, engine.step(batch))
+        mean.update(number)
+
+    for number in (1, 2):
+        step(number)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(3)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert meter.bad() is None
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_compiled_steps_are_those_that_are_not(
+    precision: PrecisionName, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With masks and without; both are compiled."""
+    losses = []
+    for compiled in (False, True):
+        engine = Engine("cyclegan", CUDA, precision)
+        if compiled:
+            assert compile_networks(engine.networks, (2, SIDE), engine.fabric)
+        for masked in (False, True):
+            found = engine.step(batch_of(CUDA, masked))
+            losses.append({key: float(loss) for key, loss in found.items()})
+    assert "not compiled" not in caplog.text
+    plain, compiled_ones = losses[:2], losses[2:]
+    tolerance = 5e-2 if precision == "32" else 0.2
+    for one, two in zip(plain, compiled_ones, strict=True):
+        for key, value in one.items():
+            assert two[key] == pytest.approx(value, rel=tolerance, abs=tolerance), key
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_generators_translate_as_on_a_cpu(dtype: torch.dtype) -> None:
+    """Norm layers and padding in both orders of pixels and channels, with and without a mask."""
+    from geocyclegan.models import build_generator, padding
+
+    set_float32("32")
+    for name in ("resnet6", "unet128", "munit", "densenet"):
+        torch.manual_seed(0)
+        network = build_generator(name, in_channels=2, out_channels=3, width=8).eval()
+        images = torch.rand(2, 2, 128, 128) * 2 - 1
+        mask = torch.rand(2, 1, 128, 128) < 0.8
+        for valid in (None, mask):
+            with torch.inference_mode():
+                expected = network.to(CPU)(images, valid)
+            for order in (torch.contiguous_format, torch.channels_last):
+                network.to(CUDA).to(memory_format=order)
+                before, padding._MANY = padding._MANY, 1
+                try:
+                    replace_padding([network])
+                    half = dtype != torch.float32
+                    with torch.inference_mode(), torch.autocast("cuda", dtype, enabled=half):
+                        there = None if valid is None else valid.to(CUDA)
+                        found = network(images.to(CUDA), there).float().cpu()
+                finally:
+                    padding._MANY = before
+                error = (found - expected).abs().mean()
+                assert float(error) < (0.1 if half else 1e-4), (name, order)
