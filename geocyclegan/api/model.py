@@ -157,7 +157,9 @@ class Model:
             )
         source = self.source(direction)
         pixels = require_bands(np.asarray(data), source)
-        mask = valid_in_all_bands(pixels, source.nodata) if valid is None else np.asarray(valid)
+        mask = np.asarray(valid)
+        if valid is None:
+            mask = valid_in_all_bands(pixels, source.nodata, source.undeclared)
         if mask.shape != pixels.shape[1:]:
             raise OptionError(f"valid: its shape is {mask.shape}; expected {pixels.shape[1:]}")
         options = EngineOptions(tile=tile, batch=batch)
@@ -190,7 +192,7 @@ class Model:
             scene = scene_of(cast("xr.DataArray", data), source)
         else:
             pixels = require_bands(np.asarray(data), source)
-            scene = ArrayScene(pixels, valid_in_all_bands(pixels, source.nodata))
+            scene = ArrayScene(pixels, None, source.nodata, source.undeclared)
         height, width = scene.shape
         mode = self._mode(generator, norm_stats)
         levels = SceneLevels(scene, source, height, width)
