@@ -120,7 +120,7 @@ class StackedScene(Scene):
         self.undeclared = value
         for part, _ in self._parts:
             if isinstance(part, AlignedScene):
-                part.scene.leave_out(value)
+                part.leave_out(value)
 
     def _known(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return where pixels do not hold the undeclared value in all files of the finest grid."""
