@@ -129,8 +129,9 @@ class Model:
                 `xarray.DataArray` with dimensions (band, y, x), as `rioxarray.open_rasterio` gives.
                 A DataArray on dask stays lazy, and each block is translated with its halo.
             direction: "a2b" or "b2a".
-            valid: `(height, width)`; None: where all bands are finite and not nodata. Only for
-                arrays; a DataArray has its nodata value or NaN.
+            valid: `(height, width)`; None: where all bands are finite and not nodata, and not all
+                of them the undeclared value that the model remembers. Only for arrays; a DataArray
+                has its nodata value or NaN.
             norm_stats: whose statistics to normalise with, as `infer --norm-stats`; "auto": as the
                 model was trained, and "frozen" on dask.
             statistics: given ones, from `statistics`, instead of `norm_stats`.

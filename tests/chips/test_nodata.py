@@ -108,7 +108,7 @@ def test_each_of_a_pair_has_its_own(make_scene: MakeScene, options: ChipOptions)
     assert [report.record.domain.undeclared for report in reports] == [0.0, -9999.0]
     for domain in "ab":
         np.testing.assert_array_equal(valid_of(options.out, domain), expected(40))
-    with pytest.raises(OptionError, match="--pair-nodata -1: .*one.tif.*uint8"):
+    with pytest.raises(OptionError, match=r"--pair-nodata -1: .*one.tif.*uint8"):
         chip_pairs([two], [one], replace(options, nodata=None), options.partner(None, None, -1.0))
 
 
