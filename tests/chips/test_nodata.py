@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 from click.testing import CliRunner, Result
 
+import geocyclegan as gcg
 from geocyclegan.chips.manifest import read_record, read_rows
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.reader import ChipSet
@@ -190,3 +191,16 @@ def test_what_looks_like_nodata_is_told_with_the_option(
     # The number in the advice is the one that helps; only the dark pixel's band has it alone.
     chip_scenes([path], replace(options, nodata=value, overwrite=True))
     np.testing.assert_array_equal(valid_of(options.out), expected())
+
+
+def test_in_python(make_scene: MakeScene, tmp_path: Path) -> None:
+    one = make_scene("one.tif", pixels=pixels_with_collar())
+    two = make_scene("two.tif", pixels=pixels_with_collar(1).astype(np.int16) - 1)
+    common: dict[str, Any] = {"size": 32, "val": 0.0, "min_valid": 0.1}
+    text: Any = "0"
+    report = gcg.chip(one, out=tmp_path / "one", nodata=text, **common)
+    assert report.record.domain.undeclared == 0.0
+    pair: dict[str, Any] = {"nodata": 0, "pair_nodata": -1}
+    reports = gcg.chip_pairs([(one, two)], out=tmp_path / "two", **pair, **common)
+    assert [report.record.domain.undeclared for report in reports] == [0.0, -1.0]
+    np.testing.assert_array_equal(valid_of(tmp_path / "two", "b"), expected())

@@ -93,9 +93,9 @@ def test_the_option_comes_before_what_the_model_remembers(work: Path) -> None:
         assert read()[1].all()
     assert infer("scene.tif", "--model", "knows", "--nodata", "7").exit_code == 0
     assert read()[1].all()
-    assert len(gcg.infer("scene.tif", model="knows", nodata="none", overwrite=True)) == 1
+    assert len(gcg.infer("scene.tif", model=Path("knows"), nodata="none", overwrite=True)) == 1
     assert read()[1].all()
-    gcg.infer("scene.tif", model="plain", nodata=0, overwrite=True)
+    gcg.infer("scene.tif", model=Path("plain"), nodata=0, overwrite=True)
     np.testing.assert_array_equal(read()[1], collar())
 
 
@@ -115,7 +115,7 @@ def test_what_no_pixel_can_hold_is_refused(work: Path) -> None:
         assert len(result.stderr.splitlines()) == 1
         assert not Path("translated.tif").exists()
     with pytest.raises(OptionError, match="--nodata off: expected the number"):
-        gcg.infer("scene.tif", model="plain", nodata="off")  # type: ignore[arg-type]
+        gcg.infer("scene.tif", model=Path("plain"), nodata="off")  # type: ignore[arg-type]
 
 
 def test_a_model_that_remembers_more_than_a_scene_can_hold(
