@@ -12,6 +12,7 @@ import numpy.typing as npt
 from geocyclegan.errors import SceneError
 from geocyclegan.inference.levels import Mask
 from geocyclegan.raster.domain import Domain
+from geocyclegan.raster.undeclared import all_hold
 from geocyclegan.raster.windows import Window
 
 Pixels = npt.NDArray[Any]
@@ -23,8 +24,10 @@ class ArrayScene:
     Args:
         pixels: `(bands, height, width)`, in memory or not; what a slice of it gives is passed to
             `compute`.
-        valid: `(height, width)`; None: where pixels are finite and not `nodata`.
+        valid: `(height, width)`; None: where pixels are finite and neither of the values without
+            data, see `valid_in_all_bands`.
         nodata: value of pixels without data, where `valid` is None.
+        undeclared: value that all bands of a pixel without data have.
         compute: makes an array in memory of a slice.
     """
 
@@ -33,10 +36,11 @@ class ArrayScene:
         pixels: Any,
         valid: Mask | None = None,
         nodata: float | None = None,
+        undeclared: float | None = None,
         compute: Callable[[Any], Pixels] = np.asarray,
     ) -> None:
         self._pixels, self._valid = pixels, valid
-        self._nodata, self._compute = nodata, compute
+        self._nodata, self._undeclared, self._compute = nodata, undeclared, compute
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -50,16 +54,19 @@ class ArrayScene:
         pixels = self._compute(self._pixels[:, rows, cols])
         if self._valid is not None:
             return pixels, self._valid[rows, cols]
-        return pixels, valid_in_all_bands(pixels, self._nodata)
+        return pixels, valid_in_all_bands(pixels, self._nodata, self._undeclared)
 
 
-def valid_in_all_bands(pixels: Pixels, nodata: float | None) -> Mask:
-    """Return where all bands of pixels `(bands, height, width)` are finite and not nodata."""
+def valid_in_all_bands(pixels: Pixels, nodata: float | None, undeclared: float | None) -> Mask:
+    """Return where all bands of pixels `(bands, height, width)` are finite and not nodata.
+
+    Nor may all of them have the value `undeclared`, see `raster.undeclared`.
+    """
     known: Any = np.isfinite(pixels) if pixels.dtype.kind in "fc" else np.True_
     if nodata is not None and math.isfinite(nodata):
         known = known & (pixels != nodata)
     mask: Mask = np.asarray(np.broadcast_to(known, pixels.shape).all(axis=0))
-    return mask
+    return mask if undeclared is None else mask & ~all_hold(pixels, undeclared)
 
 
 def require_bands(pixels: Pixels, domain: Domain) -> Pixels:

@@ -130,8 +130,9 @@ class Model:
                 `xarray.DataArray` with dimensions (band, y, x), as `rioxarray.open_rasterio` gives.
                 A DataArray on dask stays lazy, and each block is translated with its halo.
             direction: "a2b" or "b2a".
-            valid: `(height, width)`; None: where all bands are finite and not nodata. Only for
-                arrays; a DataArray has its nodata value or NaN.
+            valid: `(height, width)`; None: where all bands are finite and not nodata, and not all
+                of them the undeclared value that the model remembers. Only for arrays; a DataArray
+                has its nodata value or NaN.
             norm_stats: whose statistics to normalise with, as `infer --norm-stats`; "auto": as the
                 model was trained, and "frozen" on dask.
             statistics: given ones, from `statistics`, instead of `norm_stats`.
@@ -158,7 +159,9 @@ class Model:
             )
         source = self.source(direction)
         pixels = require_bands(np.asarray(data), source)
-        mask = valid_in_all_bands(pixels, source.nodata) if valid is None else np.asarray(valid)
+        mask = np.asarray(valid)
+        if valid is None:
+            mask = valid_in_all_bands(pixels, source.nodata, source.undeclared)
         if mask.shape != pixels.shape[1:]:
             raise OptionError(f"valid: its shape is {mask.shape}; expected {pixels.shape[1:]}")
         options = EngineOptions(tile=tile, batch=batch)
@@ -191,7 +194,7 @@ class Model:
             scene = scene_of(cast("xr.DataArray", data), source)
         else:
             pixels = require_bands(np.asarray(data), source)
-            scene = ArrayScene(pixels, valid_in_all_bands(pixels, source.nodata))
+            scene = ArrayScene(pixels, None, source.nodata, source.undeclared)
         height, width = scene.shape
         mode = self._mode(generator, norm_stats)
         levels = SceneLevels(scene, source, height, width)

@@ -15,6 +15,7 @@ from geocyclegan.chips.tiler import chip_pairs as cut_pairs
 from geocyclegan.chips.tiler import chip_scenes as cut_scenes
 from geocyclegan.inference.run import InferOptions, infer_scenes
 from geocyclegan.raster.radiometry import ScaleSpec
+from geocyclegan.raster.undeclared import parse_nodata
 from geocyclegan.training.config import TrainConfig, read_options
 from geocyclegan.training.loop import TrainResult
 from geocyclegan.training.loop import train as train_model
@@ -30,8 +31,8 @@ def chip(scenes: Scenes, **given: Any) -> ChipReport:
 
     Args:
         scenes: files, glob patterns, folders, URLs or sub-dataset names.
-        **given: the options of `ChipOptions`; `scale`, `size`, `stride` and `bands` may be text as
-            on the command line ("db", "1280m", "1-3,B08").
+        **given: the options of `ChipOptions`; `scale`, `size`, `stride`, `bands` and `nodata` may
+            be text as on the command line ("db", "1280m", "1-3,B08", "0").
 
     Returns:
         What was made and what was left out.
@@ -49,10 +50,12 @@ class PairOptions(ChipOptions):
     Attributes:
         pair_bands: bands of the partners; None: all but alpha.
         pair_scale: how the radiometry of the partners is fitted.
+        pair_nodata: stored number that stands for no data in the partners, like `nodata`.
     """
 
     pair_bands: tuple[str, ...] | None = None
     pair_scale: ScaleSpec | str = "auto"
+    pair_nodata: float | None = None
 
 
 @takes_options_of(PairOptions)
@@ -73,8 +76,13 @@ def chip_pairs(
     """
     own = typed(PairOptions, given, "chip_pairs")
     bands, scale = own.pop("pair_bands", None), own.pop("pair_scale", "auto")
+    nodata = own.pop("pair_nodata", None)
     options = _chip_options(own)
-    other = options.partner(bands, ScaleSpec.parse(scale) if isinstance(scale, str) else scale)
+    other = options.partner(
+        bands,
+        ScaleSpec.parse(scale) if isinstance(scale, str) else scale,
+        None if nodata is None else parse_nodata(nodata, "pair-nodata"),
+    )
     scenes, partners = ([pair[i] for pair in pairs] for i in (0, 1))
     return cut_pairs(scenes, partners, options, other)
 
@@ -83,6 +91,8 @@ def _chip_options(given: dict[str, Any]) -> ChipOptions:
     options = typed(ChipOptions, given, "chip")
     if isinstance(options.get("scale"), str):
         options["scale"] = ScaleSpec.parse(options["scale"])
+    if options.get("nodata") is not None:
+        options["nodata"] = parse_nodata(options["nodata"])
     for name in ("size", "stride"):
         if isinstance(options.get(name), str):
             options[name] = parse_length(options[name], name)

@@ -47,7 +47,7 @@ def translate_dataarray(
     data = _ordered(data, source)
     if data.chunks is None:
         pixels = require_bands(np.asarray(data.values), source)
-        scene = ArrayScene(pixels, valid_in_all_bands(pixels, _nodata(data, source)))
+        scene = ArrayScene(pixels, None, _nodata(data, source), source.undeclared)
         made: Any = model._run(scene, direction, norm_stats, statistics, options)
     else:
         if norm_stats not in ("auto", "frozen"):
@@ -74,7 +74,7 @@ def scene_of(data: xr.DataArray, source: Domain) -> ArrayScene:
     def compute(part: Any) -> Pixels:
         return np.asarray(part)
 
-    return ArrayScene(data.data, None, nodata, compute)
+    return ArrayScene(data.data, None, nodata, source.undeclared, compute)
 
 
 def _ordered(data: xr.DataArray, source: Domain) -> xr.DataArray:
@@ -177,7 +177,7 @@ def _block(
 
     class Part:
         def read(self, window: Window) -> tuple[Pixels, Any]:
-            return part, valid_in_all_bands(part, nodata)
+            return part, valid_in_all_bands(part, nodata, source.undeclared)
 
     levels, valid = SceneLevels(Part(), source, *shape).read(tile.read)
     rows, cols = tile.core.slices_in(tile.read)

@@ -26,6 +26,7 @@ from geocyclegan.errors import OptionError, OutputError
 from geocyclegan.raster.bands import SourceBand
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import predictor
+from geocyclegan.raster.undeclared import as_pixel
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,8 @@ def _common_nodata(bands: Sequence[SourceBand], dtype: str) -> float | None:
         and (band.nodata == value or (math.isnan(band.nodata) and math.isnan(value)))
         for band in bands
     )
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        limits = np.finfo(kind)
-        fits = not math.isfinite(value) or float(limits.min) <= value <= float(limits.max)
-    else:
-        info = np.iinfo(kind)
-        fits = math.isfinite(value) and value.is_integer() and info.min <= value <= info.max
-    return value if same and fits else None
+    pixel = as_pixel(value, dtype)
+    return float(pixel) if same and pixel is not None else None
 
 
 @contextmanager

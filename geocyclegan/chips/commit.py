@@ -241,9 +241,10 @@ def _fit(
     for sketch, label in zip(sketches, domain.labels, strict=True):
         if sketch.filler is not None:
             log.warning(
-                "%s, %s: %g is among the valid pixels and is counted as data; if it stands for no"
-                " data, say so in the file: gdal_edit.py -a_nodata %g FILE",
-                *(where, label, sketch.filler, sketch.filler),
+                "%s, %s: %.9g is among the valid pixels and is counted as data; if it stands for no"
+                " data, chip again with --nodata %.9g --overwrite, or, where single bands of a"
+                " pixel have it, say so in the file: gdal_edit.py -a_nodata %.9g FILE",
+                *(where, label, *[sketch.filler] * 3),
             )
             break
     if options.shared_scale:

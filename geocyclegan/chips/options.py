@@ -41,6 +41,8 @@ class ChipOptions:
             scenes, or one for each.
         balance_values: the classes to draw; None for all.
         bands: numbers ("1", "2-4") or descriptions; None takes all but alpha.
+        nodata: stored number that stands for no data where all chosen bands have it, though the
+            files do not say so.
         scale: how the radiometry is fitted.
         stack: put files together that differ in their band only.
         shared_scale: one scaling for all bands, so that their ratios stay what they are.
@@ -82,6 +84,7 @@ class ChipOptions:
     balance: tuple[str, ...] = ()
     balance_values: tuple[int, ...] | None = None
     bands: tuple[str, ...] | None = None
+    nodata: float | None = None
     scale: ScaleSpec = field(default_factory=lambda: ScaleSpec("auto"))
     stack: bool = False
     shared_scale: bool = False
@@ -181,17 +184,24 @@ class ChipOptions:
         if self.res is not None:
             parse_res(self.res)
 
-    def partner(self, bands: tuple[str, ...] | None, scale: ScaleSpec | None) -> ChipOptions:
+    def partner(
+        self,
+        bands: tuple[str, ...] | None,
+        scale: ScaleSpec | None,
+        nodata: float | None = None,
+    ) -> ChipOptions:
         """Return the options of the partners in pairs of scenes: those of the other domain.
 
         Args:
             bands: of the partners; None takes all but alpha.
             scale: how their radiometry is fitted; None: "auto".
+            nodata: stored number that stands for no data in them.
         """
         return replace(
             self,
             domain="b" if self.domain == "a" else "a",
             bands=bands,
+            nodata=nodata,
             scale=scale or ScaleSpec("auto"),
             shared_scale=False,
             mask=(),

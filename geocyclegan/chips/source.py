@@ -67,6 +67,8 @@ class Source:
         packing: the numbers wanted, None for its own.
         masks: what else makes pixels invalid.
         partner: a scene on the same grid whose invalid pixels are invalid here, too.
+        undeclared: number that stands for no data though the file does not say so, see
+            `raster.undeclared`.
     """
 
     path: str
@@ -77,6 +79,7 @@ class Source:
     packing: Packing | None = None
     masks: tuple[ClassMask, ...] = ()
     partner: Source | None = None
+    undeclared: float | None = None
 
     def open(self) -> OpenSource:
         """Open everything that is looked at.
@@ -119,6 +122,7 @@ class Source:
                 for mask in self.masks
             ],
             "partner": None if self.partner is None else self.partner.to_json(),
+            "undeclared_nodata": self.undeclared,
         }
 
     @classmethod
@@ -129,6 +133,7 @@ class Source:
             KeyError, TypeError, ValueError: a part is missing or of the wrong kind.
         """
         packing, grid, partner = value["packing"], value["grid"], value["partner"]
+        undeclared = value.get("undeclared_nodata")
         return cls(
             path=str(value["path"]),
             bands=tuple(int(band) for band in value["bands"]),
@@ -150,6 +155,7 @@ class Source:
                 for mask in value["masks"]
             ),
             partner=None if partner is None else cls.from_json(partner),
+            undeclared=None if undeclared is None else float(undeclared),
         )
 
 
@@ -163,6 +169,7 @@ class OpenSource:
                 source.path, list(map(str, source.bands)), amplitude=source.amplitude
             )
             stack.enter_context(scene)
+            scene.leave_out(source.undeclared)
             self._raster: Raster = scene
             if source.grid is not None:
                 self._raster = AlignedScene(scene, source.grid, source.resampling)

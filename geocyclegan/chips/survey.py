@@ -14,7 +14,7 @@ from geocyclegan.chips.alike import can_repack, describe, difference, packing
 from geocyclegan.chips.geometry import Geometry
 from geocyclegan.chips.naming import scene_id
 from geocyclegan.chips.options import ChipOptions
-from geocyclegan.chips.source import ClassMask, Packing, Source, open_classes
+from geocyclegan.chips.source import ClassMask, OpenSource, Packing, Source, open_classes
 from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
@@ -24,6 +24,7 @@ from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.sources import expand_scenes
 from geocyclegan.raster.stack import open_scene
 from geocyclegan.raster.target import joint_grid, parse_crs, parse_res, regrid, turned, window_on
+from geocyclegan.raster.undeclared import undeclared_value
 from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ def open_scenes(
                 _target(scene, options),
                 options.resampling,
                 masks=layer.masks,
+                undeclared=undeclared_value(options.nodata, scene.bands, told(scene.path)),
             )
             own = scene.grid
         views += [_View(seen, layer, base) for seen, base in _turn(source, own, options)]
@@ -119,10 +121,17 @@ def open_pairs(
             grid = joint_grid(
                 _target(first, options[0]) or first.grid, second.grid, (path, partner)
             )
-            for scene, given, own in ((first, options[0], layer.masks), (second, options[1], ())):
+            both = (
+                (first, options[0], layer.masks, "nodata"),
+                (second, options[1], (), "pair-nodata"),
+            )
+            for scene, given, own, option in both:
                 bands = tuple(band.index for band in scene.bands)
+                undeclared = undeclared_value(given.nodata, scene.bands, told(scene.path), option)
                 source = Source(
-                    scene.path, bands, given.amplitude, grid, given.resampling, masks=own
+                    *(scene.path, bands, given.amplitude, grid, given.resampling),
+                    masks=own,
+                    undeclared=undeclared,
                 )
                 pair.append(_turn(source, grid, options[0]))
         for (ours, base), (theirs, _) in zip(*pair, strict=True):
@@ -278,7 +287,7 @@ def _check_layers(view: _View, grid: Grid) -> None:
 def _look(source: Source, wanted: Domain | None) -> tuple[Source, Domain, Grid, tuple[int, int]]:
     """Open a source; where its numbers mean others than those wanted, have them turned."""
     with source.open() as scene:
-        domain, grid, block = describe(scene), scene.grid, scene.block_shape
+        domain, grid, block = _describe(scene, source), scene.grid, scene.block_shape
     if wanted is None or not can_repack(wanted, domain):
         return source, domain, grid, block
     log.info(
@@ -287,7 +296,11 @@ def _look(source: Source, wanted: Domain | None) -> tuple[Source, Domain, Grid, 
     )
     source = replace(source, packing=Packing(packing(wanted), wanted.dtype, wanted.nodata))
     with source.open() as scene:
-        return source, describe(scene), grid, block
+        return source, _describe(scene, source), grid, block
+
+
+def _describe(scene: OpenSource, source: Source) -> Domain:
+    return replace(describe(scene), undeclared=source.undeclared)
 
 
 def warn_of_gsd(domain: Domain, scene: SceneFacts) -> None:

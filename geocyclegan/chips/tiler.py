@@ -297,6 +297,14 @@ def _refuse_contradiction(
         raise OptionError(
             f"--shared-scale: {where} has {there} for its bands; {verb} --shared-scale, {remedy}"
         )
+    nodata, ours = old.domain.undeclared, facts[0].domain.undeclared
+    if nodata != ours:
+        kept = "leave out --nodata" if nodata is None else f"give --nodata {nodata:.9g}"
+        there = "no such value" if nodata is None else f"{nodata:.9g} for it"
+        raise OptionError(
+            f"--nodata {'(none)' if ours is None else f'{ours:.9g}'}: {where} has {there}; {kept},"
+            f" {remedy}"
+        )
     if old.virtual != options.virtual:
         raise OptionError(
             f"--virtual: {where} is {'virtual' if old.virtual else 'a set of files'};"

@@ -13,6 +13,8 @@ from geocyclegan.cli.options import (
     Settings,
     bands_option,
     cluster_option,
+    nodata_option,
+    nodata_value,
     overwrite_option,
     seed_option,
     split_bands,
@@ -170,6 +172,12 @@ _alignment_options = _grouped(
         metavar="SCALE",
         help="Scaling of the partner, like --scale.  [default: auto]",
     ),
+    click.option(
+        "--pair-nodata",
+        callback=nodata_value,
+        metavar="VALUE",
+        help="Undeclared nodata of the partner, like --nodata.",
+    ),
 )
 _selection_options = _grouped(
     click.option(
@@ -251,6 +259,7 @@ _selection_options = _grouped(
 )
 @stack_option
 @bands_option
+@nodata_option
 @click.option(
     "--scale",
     default="auto",
@@ -327,15 +336,17 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
 
     partners = given.pop("pair")
     pair_bands, pair_scale = given.pop("pair_bands"), given.pop("pair_scale")
+    pair_nodata = given.pop("pair_nodata")
     given["scale"] = ScaleSpec.parse(given["scale"])
     given["compress"] = Codec.parse(given["compress"])
     options = ChipOptions(**given)
     if partners:
-        other = options.partner(pair_bands, ScaleSpec.parse(pair_scale or "auto"))
+        other = options.partner(pair_bands, ScaleSpec.parse(pair_scale or "auto"), pair_nodata)
         reports = chip_pairs(scenes, partners, options, other)
         domains = [options.domain, other.domain]
     else:
-        for name, value in (("bands", pair_bands), ("scale", pair_scale)):
+        partly = (("bands", pair_bands), ("scale", pair_scale), ("nodata", pair_nodata))
+        for name, value in partly:
             if value is not None:
                 raise OptionError(f"--pair-{name}: it is for a --pair, and none is named")
         reports = (chip_scenes(scenes, options),)  # type: ignore[assignment]

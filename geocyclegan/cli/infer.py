@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -11,11 +11,19 @@ from geocyclegan.cli.options import (
     Settings,
     auto_or_int,
     cluster_option,
+    nodata_value,
     overwrite_option,
     parse_bytes,
     split_bands,
     stack_option,
 )
+
+
+def _nodata(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> float | Literal["none"] | None:
+    """Read a number, or "none", which switches off what the model knows."""
+    return "none" if value == "none" else nodata_value(ctx, param, value)
 
 
 @click.command("infer")
@@ -45,6 +53,14 @@ from geocyclegan.cli.options import (
     metavar="BANDS",
     help="Bands of the scene in the model's order, by number or description: 4,3,2 or VV,VH."
     "  [default: those that the model names]",
+)
+@click.option(
+    "--nodata",
+    callback=_nodata,
+    metavar="VALUE|none",
+    help="Stored number that stands for no data though the scene does not say so: pixels are"
+    " invalid where all bands have it; none: there is no such number.  [default: that of chip"
+    " --nodata, which the model remembers]",
 )
 @click.option(
     "--tile",

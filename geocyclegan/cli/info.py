@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geocyclegan.cli.options import Settings, bands_option, overwrite_option
+from geocyclegan.cli.options import Settings, bands_option, nodata_option, overwrite_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +45,7 @@ _SHEET_CHIPS = 8
     " of a sample of a scene; percentiles are marked.",
 )
 @bands_option
+@nodata_option
 @overwrite_option
 @click.pass_obj
 def command(
@@ -54,6 +55,7 @@ def command(
     quicklook: Path | None,
     histogram: Path | None,
     bands: tuple[str, ...] | None,
+    nodata: float | None,
     overwrite: bool,
 ) -> None:
     """Show what a scene, a chip folder or a model is.
@@ -70,8 +72,11 @@ def command(
     from geocyclegan.raster.picture import save_png
 
     folder = Path(path)
-    if bands is not None and folder.is_dir() and not _is_scene(folder):
-        raise OptionError("--bands: it chooses bands of a scene; chips and models have theirs")
+    if folder.is_dir() and not _is_scene(folder):
+        if bands is not None:
+            raise OptionError("--bands: it chooses bands of a scene; chips and models have theirs")
+        if nodata is not None:
+            raise OptionError("--nodata: it is for scenes; chips and models have theirs")
     for option, file in (("quicklook", quicklook), ("histogram", histogram)):
         if file is not None and file.exists() and not overwrite:
             raise OutputError(f"--{option} {file}: it exists; give --overwrite or another name")
@@ -88,7 +93,8 @@ def command(
         lines, image = _chips(folder, quicklook is not None)
         bars = _chip_histograms(folder) if histogram is not None else None
     else:
-        lines, image, bars = _scene(path, bands, quicklook is not None, histogram is not None)
+        draw, count = quicklook is not None, histogram is not None
+        lines, image, bars = _scene(path, bands, nodata, draw, count)
     click.echo("\n".join(lines))
     if quicklook is not None:
         if image is None:
@@ -110,7 +116,7 @@ def _is_scene(folder: Path) -> bool:
 
 
 def _scene(
-    path: str, bands: Sequence[str] | None, draw: bool, count: bool
+    path: str, bands: Sequence[str] | None, nodata: float | None, draw: bool, count: bool
 ) -> tuple[list[str], Image | None, Image | None]:
     """Return what to say of a scene, its quick-look and its histograms."""
     import numpy as np
@@ -122,8 +128,10 @@ def _scene(
     from geocyclegan.raster.radiometry import ScaleSpec, fit_scaling
     from geocyclegan.raster.sketch import BandSketch
     from geocyclegan.raster.stack import open_scene
+    from geocyclegan.raster.undeclared import undeclared_value
 
     with gdal_env(), open_scene(path, bands, amplitude=True) as scene:
+        scene.leave_out(undeclared_value(nodata, scene.bands, path))
         pixels, valid = scene.overview(_SAMPLE_SIDE)
         domain, grid, chosen, block = describe(scene), scene.grid, scene.bands, scene.block_shape
     sketches = []
@@ -338,7 +346,10 @@ def _domain_lines(domain: Domain) -> list[str]:
         told = (i, band.name, domain.dtype, domain.nodata, band.unit, band.scaling.method, *ends)
         rows.append(tuple(_text(value) for value in told))  # type: ignore[arg-type]
     gsd = [] if domain.gsd is None else [f"  pixel       {domain.gsd:.3g} m on the ground"]
-    return [*gsd, *_table(rows)]
+    empty = []
+    if domain.undeclared is not None:
+        empty = [f"  nodata      {domain.undeclared:.9g} in all bands, undeclared"]
+    return [*gsd, *empty, *_table(rows)]
 
 
 def _ends() -> npt.NDArray[np.float64]:

@@ -37,6 +37,15 @@ def split_bands(
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+def nodata_value(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read the number that stands for no data; whether pixels can hold it is for the scene."""
+    if value is None:
+        return None
+    from geocyclegan.raster.undeclared import parse_nodata
+
+    return parse_nodata(value, str(param.name).replace("_", "-"))
+
+
 def auto_or_int(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
     """Read a number of at least 1, or "auto" as None."""
     if value == "auto":
@@ -67,6 +76,13 @@ bands_option = click.option(
     callback=split_bands,
     metavar="BANDS",
     help="Bands by number or description, such as 1-3 or B04,B03,B02.  [default: all but alpha]",
+)
+nodata_option = click.option(
+    "--nodata",
+    callback=nodata_value,
+    metavar="VALUE",
+    help="Stored number, such as 0 or -9999, that stands for no data though the files do not say"
+    " so: pixels are invalid where all chosen bands have it. Holds besides what they declare.",
 )
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace what the output holds already."

@@ -133,8 +133,8 @@ class Translation(nn.Module):
 
     Windows may be of any size: they are padded below and to the right to a multiple of the
     generator's stride, and the padding is cut off again. A pixel is without data where any band is
-    not finite or, with `outputs` other than "levels", equals the source's nodata value; it counts
-    in no statistics.
+    not finite or, with `outputs` other than "levels", equals the source's nodata value, or where
+    all bands equal its undeclared one; it counts in no statistics.
 
     Args:
         generator: in eval mode; its norm layers as they shall be.
@@ -163,11 +163,9 @@ class Translation(nn.Module):
         self.source = Scalings(source.radiometry.scalings)
         self.target = Scalings(target.radiometry.scalings)
         self.nodata: float | None = None
-        self.tolerance = 0.0
         if source.nodata is not None and math.isfinite(source.nodata):
             self.nodata = source.nodata
-            # A viewer may have divided and multiplied what it hands over.
-            self.tolerance = 1e-6 * abs(source.nodata) if outputs == "display" else 0.0
+        self.undeclared = source.undeclared
         self.fill = math.nan if outputs == "levels" else _fill(target, outputs)
         self.limits = _limits(target)
         # A U-Net has a single pixel at its bottom below that, which torch.export takes for special.
@@ -188,8 +186,11 @@ class Translation(nn.Module):
         height, width = image.shape[-2:]
         seen = torch.isfinite(image)
         if self.nodata is not None and self.outputs != "levels":
-            seen = seen & ((image - self.nodata).abs() > self.tolerance)
+            seen = seen & self._far(image, self.nodata)
         valid = seen.all(dim=1, keepdim=True)
+        if self.undeclared is not None and self.outputs != "levels":
+            far = self._far(image, self.undeclared)
+            valid = valid & far.any(dim=1, keepdim=True)
         pixels = torch.where(valid, image, torch.zeros_like(image))
         levels = pixels if self.outputs == "levels" else self.source(pixels)
         levels = torch.where(valid, levels, torch.zeros_like(levels))
@@ -206,6 +207,12 @@ class Translation(nn.Module):
             made = made.round().clamp(*DISPLAY)
         made = torch.where(valid, made, torch.full_like(made, self.fill))
         return torch.split(made, 1, dim=1) if self.split else made
+
+    def _far(self, image: Tensor, value: float) -> Tensor:
+        """Return where an image does not have a value."""
+        # A viewer may have divided and multiplied what it hands over.
+        tolerance = 1e-6 * abs(value) if self.outputs == "display" else 0.0
+        return (image - value).abs() > tolerance
 
     def _padded(self, levels: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Repeat the last row and column up to a size that the generator takes."""

@@ -100,6 +100,7 @@ def _crops(
     with gdal_env(), Scene(path, amplitude=source.amplitude) as scene:
         bands = bands_for(source, scene.all_bands, path)
     with gdal_env(), Scene(path, bands, amplitude=source.amplitude) as scene:
+        scene.leave_out(source.undeclared)
         height, width = scene.grid.shape
         levels = SceneLevels(Adapted(scene, source), source, height, width)
         grid = CellGrid.plan(

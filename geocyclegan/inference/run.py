@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from geocyclegan.bundle import Bundle, Direction, load_bundle, newest_bundle
 from geocyclegan.device import choose_device
@@ -35,6 +36,8 @@ class InferOptions:
         model: run or bundle folder; None: the newest run in `runs`.
         direction: "a2b" or "b2a"; None: a2b, or the one way that the model knows.
         bands: bands of the scene in the model's order; None: those that the model names.
+        nodata: stored number that stands for no data where all bands have it, though the scene does
+            not say so; "none": there is none; None: the one that the model remembers.
         tile: px per tile side, without its halo; None: by device, scene and free memory.
         batch: tiles per forward pass; None: by device and free memory.
         precision: number format of the network; "auto": by device. Statistics are kept in 32.
@@ -56,6 +59,7 @@ class InferOptions:
     model: Path | None = None
     direction: Direction | None = None
     bands: tuple[str, ...] | None = None
+    nodata: float | Literal["none"] | None = None
     tile: int | None = None
     batch: int | None = None
     precision: Precision = "auto"
@@ -84,6 +88,7 @@ class InferOptions:
         return TranslateOptions(
             direction=bundle.way(self.direction),
             bands=self.bands,
+            nodata=self.nodata,
             overwrite=self.overwrite,
             # On a cluster it is the workers' device that counts.
             device=choose_device(self.device if self.cluster is None else "cpu"),

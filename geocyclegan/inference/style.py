@@ -79,6 +79,7 @@ def _style_of(
     with gdal_env(), Scene(path, amplitude=domain.amplitude) as scene:
         bands = bands_for(domain, scene.all_bands, scene.path)
     with gdal_env(), Scene(path, bands, amplitude=domain.amplitude) as scene:
+        scene.leave_out(domain.undeclared)
         height, width = scene.grid.shape
         levels = SceneLevels(scene, domain, height, width)
         side = min(_SIDE, round_up(max(height, width), 16))

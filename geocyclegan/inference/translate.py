@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.product import ProductSpec, ProductWriter
 from geocyclegan.raster.scene import Scene
+from geocyclegan.raster.undeclared import parse_nodata, undeclared_value
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class TranslateOptions:
     Attributes:
         direction: "a2b" or "b2a".
         bands: bands of the scene to take, in the model's order; None chooses by name.
+        nodata: stored number that stands for no data where all bands have it, though the scene does
+            not say so; "none": there is none; None: that of the source domain.
         overwrite: replace a product that exists.
         device: where to run.
         norm_stats: whose statistics to normalise with; "auto": as the model was trained.
@@ -66,6 +69,7 @@ class TranslateOptions:
 
     direction: Direction = "a2b"
     bands: Sequence[str] | None = None
+    nodata: float | Literal["none"] | None = None
     overwrite: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     norm_stats: NormStats = "auto"
@@ -132,7 +136,8 @@ def open_scene(
 
     Raises:
         SceneError: the scene cannot be read or lacks the bands.
-        OptionError: the bands or the style do not fit the model.
+        OptionError: the bands or the style do not fit the model, or no pixel can hold the nodata
+            value.
     """
     source = bundle.source(options.direction)
     use_style(generator, bundle, options.direction, options.style, options.device)
@@ -145,7 +150,17 @@ def open_scene(
         stack.open_scene(scene_path, bands, amplitude=amplitude) as scene,
     ):
         _check(scene, source)
+        scene.leave_out(_undeclared(scene, source, options))
         yield scene
+
+
+def _undeclared(scene: Scene, source: Domain, options: TranslateOptions) -> float | None:
+    """Return the number that stands for no data in a scene: as asked for, or as in training."""
+    if options.nodata is None:
+        return source.undeclared
+    if options.nodata == "none":
+        return None
+    return undeclared_value(parse_nodata(options.nodata), scene.bands, told(scene.path))
 
 
 def write_product(
@@ -299,6 +314,7 @@ def _job(
         "style": options.style,
         "shape": list(scene.grid.shape),
         "bands": [band.index for band in scene.bands],
+        "undeclared_nodata": scene.undeclared,
         # Neither memory nor disk changes a pixel.
         "cut": asdict(cut)
         | {"statistics": {"mode": cut.statistics.mode, "crops": cut.statistics.crops}},

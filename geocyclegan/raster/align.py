@@ -128,6 +128,11 @@ class AlignedScene:
     ) -> None:
         self._scene.close()
 
+    def leave_out(self, value: float | None) -> None:
+        """See `Scene.leave_out`; the pixels are left out before they are interpolated."""
+        self._scene.leave_out(value)
+        self._kept.clear()
+
     @property
     def scene(self) -> Scene:
         """The scene, on its own grid."""

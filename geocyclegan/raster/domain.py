@@ -67,6 +67,8 @@ class Domain:
         nodata: value of pixels without data, or None.
         gsd: ground sampling distance in metres, or None where scenes have no CRS.
         amplitude: True if complex pixels were read as their amplitude.
+        undeclared: number that all bands of its scenes store where there is no data, though their
+            files do not say so; None: there is none.
     """
 
     bands: tuple[BandInfo, ...]
@@ -74,6 +76,7 @@ class Domain:
     nodata: float | None = None
     gsd: float | None = None
     amplitude: bool = False
+    undeclared: float | None = None
 
     @property
     def count(self) -> int:
@@ -131,6 +134,8 @@ class Domain:
             "nodata": _number_to_json(self.nodata),
             "gsd": self.gsd,
             "amplitude": self.amplitude,
+            # Only where there is one: runs tell by these values whether their chips have changed.
+            **({} if self.undeclared is None else {"undeclared_nodata": self.undeclared}),
         }
 
     @classmethod
@@ -142,6 +147,7 @@ class Domain:
         """
         nodata = value.get("nodata")
         gsd = value.get("gsd")
+        undeclared = value.get("undeclared_nodata")
         dtype = np.dtype(value["dtype"])
         if dtype.kind not in "iuf" or not value["bands"]:
             raise ValueError(f"{len(value['bands'])} bands of {dtype} pixels")
@@ -151,6 +157,7 @@ class Domain:
             nodata=None if nodata is None else float(nodata),
             gsd=None if gsd is None else float(gsd),
             amplitude=bool(value.get("amplitude", False)),
+            undeclared=None if undeclared is None else float(undeclared),
         )
 
     def with_scalings(self, scalings: Sequence[BandScaling]) -> Domain:

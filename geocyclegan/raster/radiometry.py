@@ -208,7 +208,8 @@ def fit_scaling(spec: ScaleSpec, sketch: BandSketch, label: str) -> BandScaling:
                 )
             raise SceneError(
                 f"{label}: {share:.0%} of the valid pixels are zero, which has no decibel; if zero"
-                " stands for no data, say so in the file: gdal_edit.py -a_nodata 0 FILE"
+                " stands for no data, give --nodata 0, or say so in the file:"
+                " gdal_edit.py -a_nodata 0 FILE"
             )
         minimum = sketch.smallest_positive
     # A monotone transform carries quantiles along.

@@ -1,8 +1,9 @@
 """Scenes: anything GDAL reads, opened with care, read in windows with a valid mask.
 
 A pixel is valid when it is valid in every chosen band: not the nodata value, not masked, not
-transparent, and finite. Reading never trusts a successful open: damaged files open well and fail at
-their pixels, and that failure is an error here, never a silent zero.
+transparent, and finite; and when it does not hold an undeclared nodata value in all of them.
+Reading never trusts a successful open: damaged files open well and fail at their pixels, and that
+failure is an error here, never a silent zero.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from geocyclegan.raster.bandfiles import short_name
 from geocyclegan.raster.bands import SourceBand, color_names, describe_bands, resolve_bands
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import GDAL_ERRORS, HONEST_PNG, first_line, open_dataset
+from geocyclegan.raster.undeclared import all_hold
 from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class Scene:
         self.path = str(path)
         self._amplitude = amplitude
         self._classes = classes
+        self.undeclared: float | None = None
         self._dataset = open_dataset(self.path)
         try:
             if self._dataset.count > _MANY_BANDS:
@@ -113,6 +116,14 @@ class Scene:
         """Choose other bands by their numbers."""
         self.bands = tuple(self.all_bands[index - 1] for index in indexes)
 
+    def leave_out(self, value: float | None) -> None:
+        """Take pixels for invalid that hold a value in all chosen bands, besides what is declared.
+
+        Args:
+            value: stored number that stands for no data, see `raster.undeclared`; None for none.
+        """
+        self.undeclared = value
+
     @property
     def files(self) -> tuple[str, ...]:
         """All files that it is read from."""
@@ -148,12 +159,14 @@ class Scene:
 
     @property
     def may_have_invalid(self) -> bool:
-        """False only if the file itself says that every pixel is valid."""
+        """False only if the file itself says that every pixel is valid, and so it is taken."""
         flags = self._dataset.mask_flag_enums
         chosen = [flags[band.index - 1] for band in self.bands]
         sure = all(f == [MaskFlags.all_valid] for f in chosen)
         has_alpha = any(band.color == "alpha" for band in self.all_bands)
-        return not sure or has_alpha or np.dtype(self.dtype).kind == "f"
+        return (
+            not sure or has_alpha or self.undeclared is not None or np.dtype(self.dtype).kind == "f"
+        )
 
     @property
     def _is_complex(self) -> bool:
@@ -229,6 +242,8 @@ class Scene:
             if bool((valid & ~finite).any()):
                 _warn_of_not_finite(self.path)
             valid &= finite
+        if self.undeclared is not None:
+            valid &= ~all_hold(pixels, self.undeclared)
         return pixels, valid
 
     def _read_mask(

@@ -2,6 +2,8 @@
 
 The finest of the chosen bands gives the grid; the others are seen on it as `raster.align` does it:
 bilinear, and nearest for bands of classes. A pixel is valid where it is valid in every chosen band.
+An undeclared nodata value is looked for in all files of that grid together, and in each other file
+by itself, before it is interpolated.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from geocyclegan.raster.align import AlignedScene, is_class
 from geocyclegan.raster.bandfiles import BandFile, band_files, short_name
 from geocyclegan.raster.bands import SourceBand
 from geocyclegan.raster.scene import Scene
+from geocyclegan.raster.undeclared import all_hold
 from geocyclegan.raster.windows import Window
 
 
@@ -63,6 +66,7 @@ class StackedScene(Scene):
     ) -> None:
         self.path = path
         self._files = files
+        self.undeclared: float | None = None
         with ExitStack() as stack:
             parts = [
                 stack.enter_context(Scene(file.path, amplitude=amplitude, classes=classes))
@@ -111,6 +115,20 @@ class StackedScene(Scene):
             views.append((seen, places))
         return views
 
+    def leave_out(self, value: float | None) -> None:
+        """See `Scene.leave_out`."""
+        self.undeclared = value
+        for part, _ in self._parts:
+            if isinstance(part, AlignedScene):
+                part.leave_out(value)
+
+    def _known(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Return where pixels do not hold the undeclared value in all files of the finest grid."""
+        if self.undeclared is None:
+            return np.ones(pixels.shape[1:], np.bool_)
+        finest = [at for part, places in self._parts for at in places if isinstance(part, Scene)]
+        return ~all_hold(pixels[finest], self.undeclared)
+
     @property
     def name(self) -> str:
         """What the names of its files share."""
@@ -129,7 +147,7 @@ class StackedScene(Scene):
     @property
     def may_have_invalid(self) -> bool:
         """False only if all files say that every pixel is valid, and all are of one grid."""
-        return any(
+        return self.undeclared is not None or any(
             isinstance(part, AlignedScene) or part.may_have_invalid for part, _ in self._parts
         )
 
@@ -145,7 +163,7 @@ class StackedScene(Scene):
             values, mask = part.read(window)
             pixels[places] = values
             valid &= mask
-        return pixels, valid
+        return pixels, valid & self._known(pixels)
 
     def overview(self, most: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Read every n-th pixel; see `Scene.overview`. Files are taken to cover one ground."""
@@ -162,7 +180,7 @@ class StackedScene(Scene):
             pixels[places] = values[:, rows[:, np.newaxis], cols]
             valid = valid & mask[rows[:, np.newaxis], cols]
         assert pixels is not None  # for mypy: a scene has a band
-        return pixels, valid
+        return pixels, valid & self._known(pixels)
 
 
 def _told(band: SourceBand, file: BandFile, part: Scene) -> SourceBand:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -101,3 +102,26 @@ def test_a_valid_pixel_does_not_round_to_nodata(make_bundle: MakeBundle) -> None
     assert isinstance(made, torch.Tensor)
     assert (made[:, :, :4] == 0).all()
     assert (made[:, :, 4:].round() >= 1).all()
+
+
+@pytest.mark.parametrize("outputs", ["units", "display"])
+def test_an_undeclared_value_is_nodata_in_all_bands_only(
+    make_bundle: MakeBundle, outputs: Any
+) -> None:
+    bundle = make_bundle()
+    source = replace(bundle.domains["a"], undeclared=-50.0)
+    module = Translation(bundle.generator("a2b"), source, bundle.domains["b"], outputs).eval()
+    image = torch.rand(1, 2, 16, 16) + 1.0
+    image[:, :, :4] = -50.0
+    image[:, 0, 9, 9] = -50.0
+    told = image.clone()
+    told[:, :, :4] = float("nan")
+    with torch.inference_mode():
+        made, expected = module(image), module(told)
+    assert isinstance(made, torch.Tensor)
+    assert isinstance(expected, torch.Tensor)
+    torch.testing.assert_close(made, expected, rtol=0, atol=0)
+    assert (made[:, :, :4] == 0).all()
+    plain = Translation(bundle.generator("a2b"), bundle.domains["a"], bundle.domains["b"], outputs)
+    with torch.inference_mode():
+        assert not torch.equal(plain.eval()(image), expected)

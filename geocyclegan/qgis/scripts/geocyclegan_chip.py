@@ -734,6 +734,14 @@ def _domain_options(name: str) -> tuple[Option, ...]:
             default="auto",
         ),
         Option(
+            f"NODATA_{name}",
+            "--nodata",
+            f"Undeclared nodata of domain {name}",
+            "text",
+            "Number, such as 0 or -9999, that stands for no data though the files do not say so:"
+            " pixels are invalid where all chosen bands have it.",
+        ),
+        Option(
             f"MASK_{name}",
             "--mask",
             f"Masks of domain {name}",
@@ -1033,6 +1041,7 @@ def chip_commands(values: Mapping[str, Any], folder: str) -> list[list[str]]:
             *(f"--pair={scene}" for scene in values["SCENES_B"]),
             *(f"--pair-bands={values['BANDS_B']}" for _ in [0] if values.get("BANDS_B")),
             *(f"--pair-scale={values['SCALE_B']}" for _ in [0] if values.get("SCALE_B")),
+            *(f"--pair-nodata={values['NODATA_B']}" for _ in [0] if values.get("NODATA_B")),
         ]
         mine = _domain_arguments("A", values)
         return [["chip", "--domain=a", *shared, *mine, *other, "--", *values["SCENES_A"]]]

@@ -752,6 +752,15 @@ TRANSLATE = (
         " empty: those that the model names.",
     ),
     Option(
+        "NODATA",
+        "--nodata",
+        "Undeclared nodata",
+        "text",
+        "Number, such as 0 or -9999, that stands for no data though the scene does not say so:"
+        " pixels are invalid where all bands have it. none: there is no such number. Left empty:"
+        " that of the chips that the model was trained on.",
+    ),
+    Option(
         "NORM_STATS",
         "--norm-stats",
         "Normalisation statistics",

@@ -27,6 +27,14 @@ def _domain_options(name: str) -> tuple[Option, ...]:
             default="auto",
         ),
         Option(
+            f"NODATA_{name}",
+            "--nodata",
+            f"Undeclared nodata of domain {name}",
+            "text",
+            "Number, such as 0 or -9999, that stands for no data though the files do not say so:"
+            " pixels are invalid where all chosen bands have it.",
+        ),
+        Option(
             f"MASK_{name}",
             "--mask",
             f"Masks of domain {name}",
