@@ -4,7 +4,7 @@ Without arguments, Landsat of 1985 and 2005; with your own scenes of one kind:
 
     python examples/scene_generation.py --scene ONE.tif --scene TWO.tif --bands B04,B03,B02
 
-A few hundred steps show the chain, not the quality; give it --steps 3000, thousands of chips, a GPU.
+A few hundred steps show the chain, not the quality; give it --steps 3000, and thousands of chips.
 """
 
 from __future__ import annotations
