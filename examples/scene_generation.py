@@ -33,13 +33,13 @@ def main(walk: Walk, scenes: tuple[Path, ...], bands: str | None, count: int) ->
     """Chip, train, make chips from noise, look."""
     chosen = ("--bands", bands) if bands else ()
     walk.geocyclegan("chip", *scenes, *chosen, "--out", walk.chips, *CHIPS)
-    # The networks of the walk-throughs that translate do not make images.
-    small = ("--method", "dcgan", "--width", 32, "--crop", SIDE, "--batch", 16)
-    # With the paper's loss all chips came out alike on so few, whatever the noise.
-    small += ("--gan-loss", "hinge")
+    # The networks of the walk-throughs that translate do not make images. With the paper's loss all
+    # chips came out alike on so few, whatever the noise.
+    dcgan = ("--method", "dcgan", "--gan-loss", "hinge")
+    small = ("--width", 32, "--crop", SIDE, "--batch", 16)
     place = ("--out", walk.run.parent, "--name", walk.run.name, "--overwrite")
     every = ("--steps", walk.steps, "--save-every", walk.steps, "--panel-every", walk.steps)
-    walk.geocyclegan("train", walk.chips, *small, *place, *every)
+    walk.geocyclegan("train", walk.chips, *dcgan, *small, *place, *every)
     made = walk.out / "made"
     walk.geocyclegan("sample", "--model", walk.run, "--n", count, "--out", made, "--overwrite")
     contact_sheet(walk, sorted(made.glob("*.tif"))[:count])
