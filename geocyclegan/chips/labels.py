@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geocyclegan.chips.cut import label_path
-from geocyclegan.chips.reader import ChipSet
+from geocyclegan.chips.reader import ChipSet, evenly
 from geocyclegan.errors import ChipsError, NotFoundError, SceneError
 from geocyclegan.progress import Progress
 from geocyclegan.raster.opening import gdal_env
@@ -52,8 +52,8 @@ class LabelSet:
         names = [f"{path.parent.name}/{path.name}" for path in chips.paths]
         found = [folder / label_path(name) for name in names]
         there = [path for path in found if path.is_file()]
-        if most is not None and len(there) > most:
-            there = [there[i * len(there) // most] for i in range(most)]
+        if most is not None:
+            there = [there[i] for i in evenly(len(there), most)]
         chosen = set(there)
         paths = tuple(path if path in chosen else None for path in found)
         if not there:

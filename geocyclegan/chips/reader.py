@@ -44,6 +44,12 @@ _SUFFIXES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy"})
 _FITTED_CHIPS = 1000
 
 
+def evenly(length: int, most: int) -> list[int]:
+    """Return up to `most` of the numbers from 0 to below `length`, evenly spread, ascending."""
+    count = min(length, most)
+    return [i * length // count for i in range(count)]
+
+
 @dataclass(frozen=True)
 class VirtualChip:
     """A chip that is a window of a scene.

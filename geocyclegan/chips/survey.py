@@ -23,9 +23,15 @@ from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.sources import expand_scenes
 from geocyclegan.raster.stack import open_scene
-from geocyclegan.raster.target import joint_grid, parse_crs, parse_res, regrid, turned, window_on
+from geocyclegan.raster.target import (
+    joint_grid,
+    parse_crs,
+    parse_res,
+    regrid,
+    shared_window,
+    turned,
+)
 from geocyclegan.raster.undeclared import undeclared_value
-from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
 
@@ -210,10 +216,10 @@ def _target(scene: Scene, options: ChipOptions) -> Grid | None:
         if grid == scene.grid:
             return None
         try:
-            under = window_on(scene.grid, grid, Window(0, 0, *grid.shape), 0.0)
+            under = shared_window(scene.grid, grid)
         except SceneError as error:
             raise SceneError(f"{told(scene.path)}: {error}") from error
-        if 0 in under.shape:
+        if under is None:
             raise SceneError(
                 f"{told(scene.path)}: it does not overlap with --like {like}; leave it out"
             )
@@ -276,8 +282,8 @@ def _check_layers(view: _View, grid: Grid) -> None:
     ]
     for option, path in layers:
         with open_classes(path, grid) as classes:
-            under = window_on(classes.scene.grid, grid, Window(0, 0, *grid.shape), 0.0)
-        if 0 in under.shape:
+            under = shared_window(classes.scene.grid, grid)
+        if under is None:
             raise OptionError(
                 f"--{option} {path}: it does not overlap with {told(view.source.path)}; name the"
                 " raster of that place"

@@ -81,7 +81,7 @@ def command(settings: Settings, out: Path, steps: int, seed: int, overwrite: boo
     chip_scenes([str(optical)], replace(cuts, domain="b"))
     # Without it, two of four trainings settled on a flipped meaning.
     places = replace(cuts, out=out / "places")
-    chip_pairs([str(radar)], [str(optical)], places, replace(places, domain="b"))
+    chip_pairs([str(radar)], [str(optical)], places, places.partner(None, None))
     say(f"2/3 train: {steps} steps of a small CycleGAN, 2 to 13 bands")
     config = TrainConfig(
         chips=chips,

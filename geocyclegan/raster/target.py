@@ -106,6 +106,16 @@ def window_on(source: Grid, target: Grid, window: Window, margin: float) -> Wind
     return Window(top, left, max(bottom - top, 0), max(right - left, 0)).clip(height, width)
 
 
+def shared_window(source: Grid, target: Grid) -> Window | None:
+    """Return the pixels of `source` that lie under `target`; None if the two do not overlap.
+
+    Raises:
+        SceneError: they cannot be brought together.
+    """
+    window = window_on(source, target, Window(0, 0, *target.shape), 0.0)
+    return None if 0 in window.shape else window
+
+
 def pixels_under(source: Grid, target: Grid) -> float:
     """Return how many pixels of `source` lie under one of `target`, at the middle of it."""
     row, col = target.height // 2, target.width // 2
@@ -184,10 +194,10 @@ def joint_grid(first: Grid, second: Grid, names: tuple[str, str]) -> Grid:
         SceneError: they do not overlap, or cannot be compared.
     """
     try:
-        shared = window_on(first, second, Window(0, 0, *second.shape), 0.0)
+        shared = shared_window(first, second)
     except SceneError as error:
         raise SceneError(f"{names[0]} and {names[1]} cannot be paired: {error}") from error
-    if 0 in shared.shape:
+    if shared is None:
         raise SceneError(f"{names[0]} and {names[1]} cannot be paired: they do not overlap")
     return first.window(shared)
 

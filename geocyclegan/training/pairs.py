@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from geocyclegan.chips.pairs import Pairs
+from geocyclegan.chips.reader import evenly
 from geocyclegan.errors import ChipsError
 from geocyclegan.methods.base import Batch
 from geocyclegan.training.augment import centred
@@ -266,8 +267,7 @@ class FixedPairs:
 
     def spread(self, most: int) -> list[int]:
         """Return up to `most` numbers of pairs, evenly spread."""
-        count = min(len(self), most)
-        return [i * len(self) // count for i in range(count)]
+        return evenly(len(self), most)
 
     def load(self, index: int) -> Batch:
         """Read a pair, with the next ones of its scene if `together` asks for them.

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from geocyclegan.chips.reader import evenly
 from geocyclegan.methods.base import Direction
 from geocyclegan.models import Generator
 from geocyclegan.models.moments import Moments
@@ -61,8 +62,7 @@ def training_statistics(
     found: dict[Direction, list[Moments]] = {}
     for direction, generator in generators.items():
         reader = readers["ab".index(direction[0])]
-        count = min(CROPS, len(reader))
-        chosen = [i * len(reader) // count for i in range(count)]
+        chosen = evenly(len(reader), CROPS)
 
         def patches(reader: LevelReader = reader, chosen: list[int] = chosen) -> Iterator[Patch]:
             for index in chosen:
@@ -79,7 +79,7 @@ def training_statistics(
                 generator.set_style(generator.mean_style[None])
         try:
             found[direction] = pooled_statistics(
-                generator, patches, pixels=count * crop * crop, memory=_MEMORY
+                generator, patches, pixels=len(chosen) * crop * crop, memory=_MEMORY
             )
         finally:
             generator.thaw()

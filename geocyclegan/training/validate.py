@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from geocyclegan.chips.reader import evenly
 from geocyclegan.methods.base import Batch, Method
 from geocyclegan.training.augment import centred
 from geocyclegan.training.data import LevelReader, stack
@@ -54,8 +55,7 @@ class FixedCrops:
 
     def spread(self, most: int) -> list[int]:
         """Return up to `most` numbers of pairs, evenly spread."""
-        count = min(len(self), most)
-        return [i * len(self) // count for i in range(count)]
+        return evenly(len(self), most)
 
     def load(self, index: int) -> Batch:
         """Read a pair, each with others of its scene; the shorter domain starts over.

@@ -12,7 +12,10 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from torch import Tensor, nn
 
+from geocyclegan.catalogue import Direction
+from geocyclegan.methods import CycleGAN
 from geocyclegan.training.config import TrainConfig
 
 SIZE = 32
@@ -143,3 +146,26 @@ def assert_same_run() -> Callable[[Path, Path], None]:
         ]
 
     return compare
+
+
+class Translator(CycleGAN):
+    """A method whose one network is a given function."""
+
+    def __init__(self, there: Callable[[Tensor], Tensor]) -> None:
+        nn.Module.__init__(self)
+        self.there = there
+
+    def generators(self) -> dict[Direction, nn.Module]:
+        there = self.there
+
+        class Network(nn.Module):
+            def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+                return there(x)
+
+        return {"a2b": Network()}
+
+
+@pytest.fixture
+def translator() -> Callable[[Callable[[Tensor], Tensor]], CycleGAN]:
+    """Make a method of a function from images of A to images of B."""
+    return Translator

@@ -13,9 +13,8 @@ import numpy.typing as npt
 import pytest
 import rasterio
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from geocyclegan.catalogue import Direction
 from geocyclegan.chips.labels import LabelSet
 from geocyclegan.methods import CycleGAN
 from geocyclegan.training.classes import ClassCheck, class_check, signs_of_swapped_classes
@@ -24,6 +23,7 @@ from geocyclegan.training.data import Budget, Chips
 from geocyclegan.training.loop import train
 
 MakeConfig = Callable[..., TrainConfig]
+MakeTranslator = Callable[[Callable[[Tensor], Tensor]], CycleGAN]
 SIZE, CODES = 32, (10, 20, 40)
 # What classes 10, 20 and 40 look like in A (one band) and in B (two).
 LEVELS = {"a": [[-0.6], [0.0], [0.7]], "b": [[0.5, -0.2], [0.0, 0.0], [-0.8, 0.3]]}
@@ -53,23 +53,6 @@ def write_labels(path: Path, codes: npt.NDArray[np.uint8]) -> None:
         file.write(codes, 1)
 
 
-class Translator(CycleGAN):
-    """A method whose one network is a given function."""
-
-    def __init__(self, there: Callable[[Tensor], Tensor]) -> None:
-        nn.Module.__init__(self)
-        self.there = there
-
-    def generators(self) -> dict[Direction, nn.Module]:
-        there = self.there
-
-        class Network(nn.Module):
-            def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-                return there(x)
-
-        return {"a2b": Network()}
-
-
 def check_of(root: Path) -> ClassCheck | None:
     return class_check(TrainConfig(chips=root, crop=24), Chips.open(root), Budget())
 
@@ -82,23 +65,25 @@ def right(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("splits", [("train", "val"), ("train",)])
-def test_swapped_classes_are_noticed(splits: tuple[str, ...], tmp_path: Path) -> None:
+def test_swapped_classes_are_noticed(
+    splits: tuple[str, ...], tmp_path: Path, translator: MakeTranslator
+) -> None:
     check = check_of(write_chips(tmp_path, splits))
     assert check is not None
     device = torch.device("cpu")
-    found = check(Translator(right), device)
+    found = check(translator(right), device)
     assert found is not None
     assert found.keys() == {"classes_a2b"}
     assert found["classes_a2b"] > 0.99
     assert signs_of_swapped_classes(found) is None
-    swapped = check(Translator(lambda x: -right(x)), device)
+    swapped = check(translator(lambda x: -right(x)), device)
     assert swapped is not None
     assert swapped["classes_a2b"] == pytest.approx(-found["classes_a2b"])
     said = signs_of_swapped_classes(swapped)
     assert said is not None
     assert "A to B, look the other way round" in said
-    assert check(Translator(lambda x: torch.zeros_like(x).repeat(1, 2, 1, 1)), device) == {}
-    assert check(Translator(right), device, lambda: True) is None
+    assert check(translator(lambda x: torch.zeros_like(x).repeat(1, 2, 1, 1)), device) == {}
+    assert check(translator(right), device, lambda: True) is None
 
 
 def test_no_check_without_labels_of_both(tmp_path: Path) -> None:

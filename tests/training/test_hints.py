@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from geocyclegan.catalogue import METHODS, Direction
+from geocyclegan.catalogue import METHODS
 from geocyclegan.errors import BundleError, ChipsError, OptionError
 from geocyclegan.methods import CycleGAN
 from geocyclegan.methods.base import Batch
@@ -31,6 +31,7 @@ from geocyclegan.training.loop import train
 from geocyclegan.training.pairs import FixedPairs, fixed_pairs
 
 MakeConfig = Callable[..., TrainConfig]
+MakeTranslator = Callable[[Callable[[Tensor], Tensor]], CycleGAN]
 SIZE = 32
 
 
@@ -265,23 +266,6 @@ def test_correlation_is_that_of_numpy() -> None:
     assert Correlation().bands() == []
 
 
-class Translator(CycleGAN):
-    """A method whose networks are given functions."""
-
-    def __init__(self, there: Callable[[Tensor], Tensor]) -> None:
-        nn.Module.__init__(self)
-        self.there = there
-
-    def generators(self) -> dict[Direction, nn.Module]:
-        there = self.there
-
-        class Network(nn.Module):
-            def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-                return there(x)
-
-        return {"a2b": Network()}
-
-
 @pytest.mark.parametrize(
     ("there", "sign"),
     [
@@ -297,14 +281,17 @@ class Translator(CycleGAN):
     ],
 )
 def test_a_flip_is_noticed(
-    there: Callable[[Tensor], Tensor], sign: str | None, paired: Path
+    there: Callable[[Tensor], Tensor],
+    sign: str | None,
+    paired: Path,
+    translator: MakeTranslator,
 ) -> None:
     chips = Chips.open(paired)
     config = TrainConfig(chips=paired, crop=24)
     pairs = known_pairs(config, chips, Budget())
     assert pairs is not None
     domains = chips.train_a.domain, chips.train_b.domain
-    found = agreement(Translator(there), pairs, domains, torch.device("cpu"))
+    found = agreement(translator(there), pairs, domains, torch.device("cpu"))
     assert found is not None
     assert found.keys() == {"r_a2b", "r_a2b_swapped", "r_a2b_band 1", "r_a2b_band 2"}
     said = signs_of_a_flip(found)
@@ -315,7 +302,7 @@ def test_a_flip_is_noticed(
     else:
         assert said is not None
         assert re.search(sign, said)
-    assert agreement(Translator(there), pairs, domains, torch.device("cpu"), lambda: True) is None
+    assert agreement(translator(there), pairs, domains, torch.device("cpu"), lambda: True) is None
 
 
 def test_a_warning_comes_once_and_at_the_end(
