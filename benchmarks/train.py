@@ -145,7 +145,7 @@ class Ours:
         ]
         shared = [(i, i) for i in range(a)] if a == b else []
         method = CycleGAN(*networks, CycleGANConfig(), shared)  # type: ignore[arg-type,call-arg]
-        method.joined = device.type == "cuda" if args.joined is None else args.joined
+        method.joined = args.joined
         for name, network in list(method.named_children()):
             if any(True for _ in network.parameters()):
                 lay(network, device, precision)
@@ -177,7 +177,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--memory-saving", action="store_true")
-    parser.add_argument("--joined", action=argparse.BooleanOptionalAction, default=None)
+    parser.add_argument("--joined", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument(
         "--clock",
         choices=["wall", "cpu"],

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Sum = Callable[[Tensor], Tensor]
@@ -36,18 +35,20 @@ def standardise(x: Tensor, eps: float, *, together: bool) -> Tensor:
         together: with the statistics of all samples; else, each sample with its own.
 
     Returns:
-        Features of the same shape and dtype; in the order of pixels and channels of `x` if there
-        is one sample or `together`, else with pixels together.
+        Features of the same shape and dtype; in the order of pixels and channels of `x`, but for
+        several samples on a GPU that are not `together`, which come with pixels together.
     """
     samples, channels, height, width = x.shape
-    if not together and samples > 1:
+    parts = 1 if together else samples
+    channels_together = x.is_contiguous(memory_format=torch.channels_last)
+    if parts > 1 and not (x.device.type == "cpu" and channels_together):
+        # One launch instead of one for each sample; on a CPU it is the copies that cost.
         flat = x.reshape(1, samples * channels, height, width)
         return standardise(flat, eps, together=True).view(x.shape)
-    ones, zeros = _single(x)
-    if not (torch.is_grad_enabled() and x.requires_grad):
-        return F.batch_norm(x, None, None, ones, zeros, training=True, eps=eps)
-    out: Tensor = _Standardise.apply(x, ones, zeros, eps)
-    return out
+    if torch.is_grad_enabled() and x.requires_grad:
+        out: Tensor = _Standardise.apply(x, eps, parts)
+        return out
+    return _standardised(x, eps, parts)[0]
 
 
 def standardise_weighted(
@@ -115,30 +116,54 @@ class _Standardise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, ones: Tensor | None, zeros: Tensor | None, eps: float
-    ) -> Tensor:
-        out, mean, reciprocal = torch.native_batch_norm(x, ones, zeros, None, None, True, 0.0, eps)
+    def forward(ctx: Any, x: Tensor, eps: float, parts: int) -> Tensor:
+        out, mean, reciprocal = _standardised(x, eps, parts)
         ctx.save_for_backward(x, mean, reciprocal, _damping(reciprocal**-2 - eps, eps))
         ctx.eps = eps
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, mean, reciprocal, factor = ctx.saved_tensors
-        for_x: Tensor = torch.ops.aten.native_batch_norm_backward(
-            grad, x, factor, None, None, mean, reciprocal, True, ctx.eps, [True, False, False]
-        )[0]
-        return for_x, None, None, None
+        found: list[Tensor] = [
+            torch.ops.aten.native_batch_norm_backward(
+                *(part_grad, part, damping, None, None, part_mean, part_reciprocal, True, ctx.eps),
+                [True, False, False],
+            )[0]
+            for part_grad, part, damping, part_mean, part_reciprocal in zip(
+                *(whole.chunk(len(mean)) for whole in (grad, x)),
+                *(factor, mean, reciprocal),
+                strict=True,
+            )
+        ]
+        return (found[0] if len(found) == 1 else torch.cat(found)), None, None
 
 
-def _single(x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Weights of 1 and biases of 0 that keep the statistics of half precision single.
+def _standardised(x: Tensor, eps: float, parts: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Standardise some samples at a time.
 
-    PyTorch's kernels keep them in the precision of these, and without any in that of the features,
-    whose rounding then shows in every pixel.
+    Args:
+        x: features (samples, channels, height, width).
+        eps: added to the variance.
+        parts: of how many samples each has statistics of its own: 1 or as many as there are.
+
+    Returns:
+        Features, and mean and reciprocal of the deviation, each (parts, channels).
     """
-    if x.dtype not in (torch.bfloat16, torch.float16):
-        return None, None
-    ones = torch.ones(x.shape[1], dtype=torch.float32, device=x.device)
-    return ones, torch.zeros_like(ones)
+    # Without a weight of 1 and a bias of 0 in single precision, PyTorch's kernels keep the
+    # statistics in the features' precision, whose rounding then shows in every pixel.
+    half = x.dtype in (torch.bfloat16, torch.float16)
+    ones = torch.ones(x.shape[1], dtype=torch.float32, device=x.device) if half else None
+    zeros = None if ones is None else torch.zeros_like(ones)
+    if parts == 1:
+        out, mean, reciprocal = torch.native_batch_norm(x, ones, zeros, None, None, True, 0.0, eps)
+        return out, mean[None], reciprocal[None]
+    out = torch.empty_like(x)
+    mean = x.new_empty(parts, x.shape[1], dtype=torch.float32 if half else x.dtype)
+    reciprocal = torch.empty_like(mean)
+    for i in range(parts):
+        torch.native_batch_norm(
+            *(x[i : i + 1], ones, zeros, None, None, True, 0.0, eps),
+            out=(out[i : i + 1], mean[i], reciprocal[i]),
+        )
+    return out, mean, reciprocal

@@ -188,8 +188,8 @@ class TrainingState:
             for generator in self.generators.values():
                 for norm in generator.norm_layers():
                     norm.across = sum_over_ranks
-        # A CPU is busy with one image; a GPU has room for several.
-        self.method.joined = self.device.type == "cuda"
+        # Fewer launches on a GPU, fewer readings of the weights on a CPU.
+        self.method.joined = True
         return placed
 
     def _check(self, checkpoint: Mapping[str, Any]) -> None:

@@ -42,9 +42,29 @@ def test_values_and_gradients_are_those_of_the_definition(together: bool, last: 
         torch.testing.assert_close(standardise(x, EPS, together=together), expected)
 
 
-def test_gradients_have_gradients() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_samples_with_channels_together_stay_so(dtype: torch.dtype) -> None:
+    """And come out as each would by itself, which no order of pixels and channels may change."""
+    x = _features().to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+    out = standardise(x, EPS, together=False)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    (gradient,) = torch.autograd.grad(out, x, torch.ones_like(out).cumsum(3))
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+    for i in range(len(x)):
+        alone = x[i : i + 1].detach().requires_grad_()
+        expected = standardise(alone, EPS, together=False)
+        assert torch.equal(out[i : i + 1], expected)
+        (wanted,) = torch.autograd.grad(expected, alone, torch.ones_like(expected).cumsum(3))
+        assert torch.equal(gradient[i : i + 1], wanted)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_gradients_have_gradients(last: bool) -> None:
     """The gradient penalty of WGAN-GP needs them."""
-    x = _features(torch.float64).requires_grad_()
+    x = _features(torch.float64)
+    if last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
     assert torch.autograd.gradgradcheck(lambda x: standardise(x, EPS, together=False), (x,))
 
 

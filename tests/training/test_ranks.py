@@ -135,8 +135,15 @@ def whole_chips(chips_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
+# Not the first seed in the last case: a gradient or two are within rounding of 0 there, and Adam's
+# first step is as long for them as for any other, in whichever direction rounding points.
 @pytest.mark.parametrize(
-    "changes", [{"batch": 2}, {"norm": "scene", "scene_crops": 4}, {"batch": 1, "accumulate": 2}]
+    "changes",
+    [
+        {"batch": 2},
+        {"norm": "scene", "scene_crops": 4},
+        {"batch": 1, "accumulate": 2, "seed": 1},
+    ],
 )
 def test_two_processes_give_the_losses_of_one(
     tiny: MakeConfig,
