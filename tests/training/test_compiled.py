@@ -15,6 +15,8 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from geocyclegan.models import Discriminator, Generator, PatchDiscriminator, ResNetGenerator
+from geocyclegan.models.dcgan import SceneJudge, SceneMaker
+from geocyclegan.models.multiscale import MultiscaleDiscriminator
 from geocyclegan.training import placing
 from geocyclegan.training.placing import compile_networks
 
@@ -65,8 +67,14 @@ def judge(bands: int = 2, **options: Any) -> Discriminator:
     return PatchDiscriminator(bands, width=2, layers=1, **options)
 
 
+def saving() -> Generator:
+    network = generator()
+    network.memory_saving = True
+    return network
+
+
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("make", [generator, judge])
+@pytest.mark.parametrize("make", [generator, saving, judge])
 def test_networks_are_traced_whole_and_compute_alike(
     make: Callable[[], nn.Module], masked: bool
 ) -> None:
@@ -97,6 +105,28 @@ def test_a_look_at_a_network_is_not_compiled(monkeypatch: pytest.MonkeyPatch) ->
     assert len(graphs) == 1
     network.train()(*images(2, 2, True))
     assert len(graphs) == 2
+
+
+def test_networks_from_noise_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = Graphs()
+    compiled(monkeypatch, graphs)
+    maker, judge_ = SceneMaker(2, size=16, width=2, noise=5), SceneJudge(2, size=16, width=2)
+    before = {name: value.clone() for name, value in maker.state_dict().items()}
+    assert compile_networks([maker, judge_], (3, 16), Fabric(accelerator="cpu", devices=1))
+    assert len(graphs) == 2
+    assert all(torch.equal(value, before[name]) for name, value in maker.state_dict().items())
+    judge_(maker(torch.rand(3, 5))).sum().backward()
+    # Once more for the judge, whose images have gradients now.
+    assert len(graphs) == 3
+
+
+def test_what_a_network_is_made_of_is_compiled_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = Graphs()
+    compiled(monkeypatch, graphs)
+    network = MultiscaleDiscriminator(2, width=2, layers=1, scales=2)
+    assert compile_networks([network], (1, 32), Fabric(accelerator="cpu", devices=1))
+    network(torch.rand(1, 2, 32, 32))
+    assert len(graphs) == 1
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 def _cpu_with(monkeypatch: pytest.MonkeyPatch, *instructions: str) -> None:
     found = dict.fromkeys(instructions, True)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
 
 
 def _gpu_of(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None:
@@ -67,6 +67,22 @@ def test_auto_is_what_runs_fast(
     _gpu_of(monkeypatch, (9, 0))
     assert choose_precision("auto", CUDA) == "bf16"
     assert choose_precision("tf32", CUDA) == "tf32"
+
+
+@pytest.mark.parametrize("has_tiles", [False, True])
+def test_a_cpu_is_known_where_pytorch_has_no_list(
+    has_tiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in PyTorch 2.10."""
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert choose_precision("auto", CPU) == ("bf16" if has_tiles else "32")
+    assert choose_precision("bf16", CPU) == "bf16"
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    if not has_tiles:
+        with pytest.raises(OptionError, match="--precision bf16: this CPU has no bf16"):
+            choose_precision("bf16", CPU)
 
 
 def test_what_the_device_cannot_do_is_refused(
