@@ -451,6 +451,18 @@ def test_a_resumed_run_on_cuda_is_one_that_was_not_interrupted(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_recorded_on_cuda(tiny: MakeConfig, caplog: pytest.LogCaptureFixture) -> None:
+    """A run with validations, panels and checkpoints, and one that goes on with it."""
+    options = {"device": "cuda", "precision": "bf16", "cuda_graphs": True, "ema": 0.9}
+    train(tiny(**options))
+    result = train(tiny(**options | {"steps": 16}), resume=True)
+    assert "not compiled" not in caplog.text
+    assert result.steps == 16
+    assert all(value == value for row in _log(result.run) for value in row)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_compiled_on_cuda(tiny: MakeConfig, caplog: pytest.LogCaptureFixture) -> None:
     result = train(tiny(device="cuda", precision="bf16", compile=True, steps=3))
     assert "not compiled" not in caplog.text
