@@ -14,7 +14,13 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from geocyclegan.models import Discriminator, Generator, PatchDiscriminator, ResNetGenerator
+from geocyclegan.models import (
+    Discriminator,
+    Generator,
+    PatchDiscriminator,
+    ResNetGenerator,
+    build_generator,
+)
 from geocyclegan.models.dcgan import SceneJudge, SceneMaker
 from geocyclegan.models.multiscale import MultiscaleDiscriminator
 from geocyclegan.training import placing
@@ -105,6 +111,48 @@ def test_a_look_at_a_network_is_not_compiled(monkeypatch: pytest.MonkeyPatch) ->
     assert len(graphs) == 1
     network.train()(*images(2, 2, True))
     assert len(graphs) == 2
+
+
+@pytest.mark.parametrize(
+    ("network", "inputs", "moving"),
+    [
+        (generator(), images(2, 2, True), 0),
+        (saving(), images(2, 2, False)[:1], 0),
+        (judge(spectral_norm=True), images(2, 2, True), 6),
+        (SceneJudge(2, size=16, width=2), (torch.rand(2, 2, 16, 16),), 3),
+        (SceneMaker(2, size=16, width=2, noise=5), (torch.rand(2, 5),), 6),
+        (build_generator("munit", in_channels=2, out_channels=3, width=2), images(2, 2, True), 0),
+    ],
+    ids=["resnet", "memory-saving", "spectral", "judge", "maker", "munit"],
+)
+def test_weights_and_buffers_are_read_where_they_lie(
+    network: nn.Module, inputs: tuple[Tensor, ...], moving: int
+) -> None:
+    """Which is what CUDA graphs ask for: others are copied, or not recorded if they change."""
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch._aot_autograd.schemas import MutationType
+    from torch._functorch._aot_autograd.utils import make_boxed_func
+    from torch._guards import TracingContext
+
+    seen: list[Any] = []
+
+    def look(graph: Any, examples: list[Any]) -> Any:
+        context = TracingContext.try_get()
+        assert context is not None
+        seen.append((len(examples), context.fw_metadata))
+        return make_boxed_func(graph.forward)
+
+    backend = aot_autograd(fw_compiler=look, keep_inference_input_mutations=True)
+    torch.compile(network, backend=backend, dynamic=False)(*inputs)
+    ((count, found),) = seen
+    assert count - len(found.static_input_indices) == len(inputs)
+    moved = [
+        number
+        for number, info in enumerate(found.input_info)
+        if info.mutation_type != MutationType.NOT_MUTATED
+    ]
+    assert len(moved) == moving
+    assert set(moved) <= set(found.static_input_indices)
 
 
 def test_networks_from_noise_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
