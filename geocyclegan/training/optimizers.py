@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 from lightning.fabric import Fabric
@@ -80,6 +81,26 @@ class PassOptimizer:
 
     def _weights(self) -> Iterator[Tensor]:
         return (weight for group in self.plain.param_groups for weight in group["params"])
+
+
+@contextmanager
+def one_scale(fabric: Fabric) -> Iterator[None]:
+    """Keep the scale of fp16's gradients until the end of the block, a step.
+
+    The engine would fit it anew after each optimiser: gradients that the next one has from earlier
+    passes would be of another scale than those of the last pass.
+    """
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    if scaler is None:
+        yield
+        return
+    scaler.update = lambda new_scale=None: None
+    try:
+        yield
+    finally:
+        # The method of its class again.
+        del scaler.update
+    scaler.update()
 
 
 def fused(optimizer: Optimizer) -> Optimizer:

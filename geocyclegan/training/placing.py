@@ -177,7 +177,7 @@ def _compiled(
 ) -> bool:
     """Compile and try networks in one way; whether it succeeded."""
     said = "compiled with CUDA graphs" if graphs.on else "compiled"
-    skipped = _skipped()
+    skipped = _skipped() if graphs.on else 0
     try:
         for network in networks:
             _compile(network, graphs)

@@ -21,7 +21,7 @@ from geocyclegan.training.data import Chips
 from geocyclegan.training.ema import RunningMean
 from geocyclegan.training.graphs import Graphs
 from geocyclegan.training.meter import LossMeter
-from geocyclegan.training.optimizers import Passes, fused, wrap
+from geocyclegan.training.optimizers import Passes, fused, one_scale, wrap
 from geocyclegan.training.placing import (
     compile_networks,
     lay,
@@ -119,11 +119,12 @@ class TrainingState:
         losses = []
         self._passes.count = len(batches)
         try:
-            for number, batch in enumerate(batches):
-                self._passes.number = number
-                self._graphs.begin(batch)
-                moved = batch.to(self.device, non_blocking=True)
-                losses.append(self.method.step(moved, self._wrapped, self._backward))
+            with one_scale(self._fabric):
+                for number, batch in enumerate(batches):
+                    self._passes.number = number
+                    self._graphs.begin(batch)
+                    moved = batch.to(self.device, non_blocking=True)
+                    losses.append(self.method.step(moved, self._wrapped, self._backward))
         except RuntimeError as error:
             said = self._explained(error)
             if said is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from geocyclegan.bundle import load_bundle
 from geocyclegan.cli.main import cli
@@ -239,6 +241,25 @@ def test_accumulated_losses_equal_those_of_one_batch(tiny: MakeConfig) -> None:
         apart.advance(*parts)
         ours, theirs = apart.meter.take(), joint.meter.take()
         assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+
+
+def test_the_scale_of_gradients_is_one_in_all_of_a_step(tiny: MakeConfig) -> None:
+    """Of fp16, which doubles it when nothing overflows; seen in single precision."""
+    plugin = MixedPrecision("16-mixed", "cpu", GradScaler("cpu", 4.0, growth_interval=1))
+    plugin._desired_input_dtype = torch.float32
+    plugin.forward_context = nullcontext  # type: ignore[method-assign]
+    scaled = _state(tiny(precision="32", pool=0), Fabric(accelerator="cpu", plugins=plugin))
+    plain = _state(tiny(precision="32", pool=0), Fabric(accelerator="cpu", devices=1))
+    for step in range(3):
+        parts = [_batch(2), _batch(1)]
+        for state in (scaled, plain):
+            state.advance(*parts)
+        assert plugin.scaler is not None
+        assert plugin.scaler.get_scale() == 4.0 * 2.0 ** (step + 1)
+    weights = (state.method.parameters() for state in (scaled, plain))
+    for ours, theirs in zip(*weights, strict=True):
+        # Scales are powers of two.
+        assert torch.equal(ours, theirs)
 
 
 def test_memory_saving_changes_no_loss(tiny: MakeConfig) -> None:
