@@ -189,6 +189,9 @@ def _compiled(
     except Exception as error:
         for network in networks:
             network._compiled_call_impl = None
+        if graphs.on:
+            # What has been recorded gives its memory back.
+            torch.compiler.reset()
         line = (str(error).strip().splitlines() or ["no message"])[0]
         log.warning("networks are not %s: %s: %s", said, type(error).__name__, line)
         return False
@@ -242,15 +245,17 @@ def _try(network: nn.Module, shape: tuple[int, int], fabric: Fabric) -> None:
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     # Spectral norms move with each pass, and so do means and variances of batches.
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    with torch.random.fork_rng(devices), fabric.autocast():
-        inputs = torch.zeros(_input_shape(network, *shape), device=fabric.device)
-        # In the numbers that the engine hands to a network, or it would compile once more.
-        inputs = fabric.strategy.precision.convert_input(inputs)
-        network(inputs).float().sum().backward()
-    network.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        for buffer, before in buffers:
-            buffer.copy_(before)
+    try:
+        with torch.random.fork_rng(devices), fabric.autocast():
+            inputs = torch.zeros(_input_shape(network, *shape), device=fabric.device)
+            # In the numbers that the engine hands to a network, or it would compile once more.
+            inputs = fabric.strategy.precision.convert_input(inputs)
+            network(inputs).float().sum().backward()
+    finally:
+        network.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
 
 
 def _input_shape(network: nn.Module, samples: int, side: int) -> tuple[int, ...]:

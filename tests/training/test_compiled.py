@@ -228,6 +228,23 @@ def test_trying_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(weight.grad is None for weight in network.parameters())
 
 
+def test_a_trial_that_fails_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(network: nn.Module) -> None:
+        def call(x: Tensor) -> Tensor:
+            network._call_impl(x).sum().backward()
+            raise RuntimeError("too late")
+
+        network._compiled_call_impl = call
+
+    monkeypatch.setattr(nn.Module, "compile", broken)
+    network = judge(spectral_norm=True)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert not compile_networks([network], (1, 32), Fabric(accelerator="cpu", devices=1))
+    assert network._compiled_call_impl is None
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(weight.grad is None for weight in network.parameters())
+
+
 def test_a_form_that_does_not_compile_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def fussy(graph: Any, examples: list[Any]) -> Any:
         if any(isinstance(each, Tensor) and each.dtype == torch.bool for each in examples):
