@@ -231,7 +231,7 @@ def test_trying_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_trial_that_fails_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(network: nn.Module) -> None:
         def call(x: Tensor) -> Tensor:
-            network._call_impl(x).sum().backward()
+            network._call_impl(x).sum().backward()  # type: ignore[no-untyped-call]
             raise RuntimeError("too late")
 
         network._compiled_call_impl = call
