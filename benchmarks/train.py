@@ -16,6 +16,7 @@ the same precision, measured in the same run.
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import logging
 import platform
@@ -33,8 +34,9 @@ from geocyclegan.device import choose_device
 from geocyclegan.methods import Batch, CycleGAN, CycleGANConfig
 from geocyclegan.models import PatchDiscriminator, ResNetGenerator
 from geocyclegan.models.padding import replace_padding
+from geocyclegan.training.graphs import Graphs
 from geocyclegan.training.optimizers import Passes, fused, wrap
-from geocyclegan.training.placing import compile_networks, lay, save_memory
+from geocyclegan.training.placing import compile_networks, lay, require_graphs, save_memory
 from geocyclegan.training.precision import choose_precision, set_float32
 from geocyclegan.training.ranks import Layout, Ranks, launch
 
@@ -154,14 +156,19 @@ class Ours:
             replace_padding(networks)
         if args.memory_saving:
             save_memory(networks)
-        self.compiled = args.compile and compile_networks(networks, (case.batch, case.crop), fabric)
+        self.graphs, passes = Graphs(args.cuda_graphs), Passes()
+        if args.compile or args.cuda_graphs:
+            compile_networks(networks, (case.batch, case.crop), fabric, self.graphs)
+        passes.lent = self.graphs.on
         plain = {name: fused(each) for name, each in method.optimizers().items()}
-        self.optimizers = wrap(plain, fabric, Passes(), Ranks())
+        self.optimizers = wrap(plain, fabric, passes, Ranks())
         self.method, self.backward = method, fabric.backward
 
     def step(self, a: Tensor, b: Tensor) -> None:
         """Do one; nothing is fetched."""
-        self.method.step(Batch(a, b), self.optimizers, self.backward)
+        batch = Batch(a, b)
+        self.graphs.begin(batch)
+        self.method.step(batch, self.optimizers, self.backward)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -176,6 +183,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument(
+        "--cuda-graphs", action="store_true", help="compile, and run from recordings"
+    )
     parser.add_argument("--memory-saving", action="store_true")
     parser.add_argument("--joined", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument(
@@ -189,6 +199,8 @@ def main(words: Sequence[str] | None = None) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     torch.set_num_threads(args.threads)
     device = choose_device(args.device)
+    if args.cuda_graphs:
+        require_graphs(device)
     on_gpu = device.type == "cuda"
     torch.backends.cudnn.benchmark = on_gpu
     chosen = choose_precision(args.precision, device)
@@ -218,7 +230,9 @@ def main(words: Sequence[str] | None = None) -> None:
         if not fits:
             print(_label(case), "| out of memory", flush=True)
         if on_gpu:
-            # Only here has the error let go of the networks.
+            # Only here has the error let go of the networks; compiled ones hold on to themselves.
+            torch.compiler.reset()
+            gc.collect()
             torch.cuda.empty_cache()
 
 

@@ -246,6 +246,12 @@ def _by_method(values: dict[str, str]) -> str:
     help="Compile the networks.  [default: on CUDA, for long runs]",
 )
 @click.option(
+    "--cuda-graphs/--no-cuda-graphs",
+    default=_DEFAULT.cuda_graphs,
+    show_default=True,
+    help="Run compiled networks from recordings of their kernels, on CUDA.",
+)
+@click.option(
     "--deterministic",
     is_flag=True,
     default=_DEFAULT.deterministic,

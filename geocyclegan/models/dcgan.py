@@ -82,6 +82,7 @@ class SceneJudge(nn.Module):
     def __init__(self, in_channels: int, *, size: int = 64, width: int = 64) -> None:
         super().__init__()
         require_positive(in_channels=in_channels, size=size, width=width)
+        self.in_channels = in_channels
         layers: list[nn.Module] = []
         before = in_channels
         for number, channels in enumerate(_channels(size, width)):

@@ -47,6 +47,10 @@ class Generator(nn.Module):
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.plan = tuple(plan)
+        # Here, since compilers do not follow `groupby`.
+        self._runs = tuple(
+            tuple(g) for _, g in groupby(self.plan, lambda step: step.module is None)
+        )
         self.layers = modules_of(self.plan)
         at = receptive.scales(self.plan)
         for step, scale in zip(self.plan, at, strict=True):
@@ -91,17 +95,17 @@ class Generator(nn.Module):
         """The same, keeping only what lies on the stack and enters each run of modules."""
         stack: list[Tensor] = []
 
-        def run(steps: list[Step], x: Tensor) -> Tensor:
+        def run(steps: Sequence[Step], x: Tensor) -> Tensor:
             for step in steps:
                 x = advance(step, x, [], weights, at)
             return x
 
-        for on_stack, group in groupby(self.plan, lambda step: step.module is None):
-            if on_stack:
-                for step in group:
+        for steps in self._runs:
+            if steps[0].module is None:
+                for step in steps:
                     x = advance(step, x, stack, weights, at)
             else:
-                x = checkpoint(run, list(group), x, use_reentrant=False)
+                x = checkpoint(run, steps, x, use_reentrant=False)
         return x
 
     def weights(self, valid: Tensor | None) -> dict[int, Tensor] | None:

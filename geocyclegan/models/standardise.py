@@ -40,9 +40,10 @@ def standardise(x: Tensor, eps: float, *, together: bool) -> Tensor:
     """
     samples, channels, height, width = x.shape
     parts = 1 if together else samples
-    channels_together = x.is_contiguous(memory_format=torch.channels_last)
-    if parts > 1 and not (x.device.type == "cpu" and channels_together):
-        # One launch instead of one for each sample; on a CPU it is the copies that cost.
+    # One launch instead of one for each sample; on a CPU it is the copies that cost, but where a
+    # compiler (2.10) does not trace what takes their place.
+    one_by_one = x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
+    if parts > 1 and (not one_by_one or torch.compiler.is_compiling()):
         flat = x.reshape(1, samples * channels, height, width)
         return standardise(flat, eps, together=True).view(x.shape)
     if torch.is_grad_enabled() and x.requires_grad:

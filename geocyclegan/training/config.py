@@ -25,6 +25,7 @@ MAY_CHANGE = frozenset(
             "cache",
             "precision",
             "compile",
+            "cuda_graphs",
             "memory_saving",
             "deterministic",
         ),
@@ -122,7 +123,9 @@ class TrainConfig:
             run; None: each process keeps what fits in its memory.
         accumulate: passes of `batch` images on each device whose gradients make one step.
         memory_saving: compute activations again in the backward pass instead of keeping them.
-        compile: compile the networks; None: on CUDA, for runs that are long enough to pay.
+        compile: compile the networks; None: on CUDA, for runs that are long enough to pay, and with
+            `cuda_graphs`.
+        cuda_graphs: run compiled networks from recordings of their kernels.
         deterministic: use only algorithms that give the same bits every time.
         ema: share of the old weights in the running mean that the bundle holds; 0: no mean, the
             bundle holds the weights of the last step.
@@ -211,6 +214,7 @@ class TrainConfig:
     accumulate: int = 1
     memory_saving: bool = False
     compile: bool | None = None
+    cuda_graphs: bool = False
     deterministic: bool = False
     ema: float = 0.0
     schedule: str = "linear"
@@ -261,6 +265,11 @@ class TrainConfig:
             raise OptionError("--schedule plateau: it needs validations; give --val-every")
         if self.features is not None and self.val_every == 0:
             raise OptionError(f"--features {self.features}: it needs validations; give --val-every")
+        if self.cuda_graphs and self.compile is False:
+            raise OptionError(
+                "--cuda-graphs and --no-compile: it is compiled networks that are recorded; leave"
+                " one of them out, or give --no-cuda-graphs"
+            )
         self._check_method()
         self._check_norm()
         self._check_pairs()

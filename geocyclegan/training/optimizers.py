@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 from lightning.fabric import Fabric
+from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.optim import Adam, AdamW, Optimizer
 
@@ -18,10 +20,13 @@ class Passes:
     Attributes:
         count: passes of the step.
         number: the current one, from 0.
+        lent: whether a pass leaves gradients in memory that the next one writes over, as CUDA
+            graphs do (see `graphs`).
     """
 
     def __init__(self) -> None:
         self.count, self.number = 1, 0
+        self.lent = False
 
     @property
     def is_first(self) -> bool:
@@ -36,6 +41,9 @@ class Passes:
 
 class PassOptimizer:
     """Forgets gradients in the first pass of a step, and steps in the last.
+
+    Gradients in memory that is lent are copied before it is claimed back, and forgotten by the step
+    that was their purpose.
 
     Args:
         optimizer: wrapped by the engine, whose gradient scaler acts in its `step`.
@@ -62,9 +70,37 @@ class PassOptimizer:
     def step(self) -> None:
         """Move the weights, once all passes of all processes have been through."""
         if self._passes.is_last:
-            groups = self.plain.param_groups
-            self._ranks.average_gradients(p for group in groups for p in group["params"])
+            self._ranks.average_gradients(self._weights())
             self._wrapped.step()
+            if self._passes.lent:
+                self.plain.zero_grad(set_to_none=True)
+        elif self._passes.lent:
+            for weight in self._weights():
+                if weight.grad is not None:
+                    weight.grad = weight.grad.clone()
+
+    def _weights(self) -> Iterator[Tensor]:
+        return (weight for group in self.plain.param_groups for weight in group["params"])
+
+
+@contextmanager
+def one_scale(fabric: Fabric) -> Iterator[None]:
+    """Keep the scale of fp16's gradients until the end of the block, a step.
+
+    The engine would fit it anew after each optimiser: gradients that the next one has from earlier
+    passes would be of another scale than those of the last pass.
+    """
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    if scaler is None:
+        yield
+        return
+    scaler.update = lambda new_scale=None: None
+    try:
+        yield
+    finally:
+        # The method of its class again.
+        del scaler.update
+    scaler.update()
 
 
 def fused(optimizer: Optimizer) -> Optimizer:

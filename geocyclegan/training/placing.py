@@ -16,6 +16,9 @@ from torch import nn
 
 from geocyclegan.errors import OptionError
 from geocyclegan.models import Discriminator, Generator, winograd
+from geocyclegan.models.dcgan import SceneJudge, SceneMaker
+from geocyclegan.models.style import StyledGenerator
+from geocyclegan.training.graphs import Graphs
 from geocyclegan.training.precision import PrecisionName
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,8 @@ _STEPS_THAT_PAY = 2000
 
 _VARIANTS = 64
 """Forms of the networks that may be compiled; PyTorch gives up after 8 unless told otherwise."""
+
+_PARTS = (Generator, Discriminator, SceneMaker, SceneJudge)
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -87,16 +92,27 @@ def save_memory(networks: Sequence[nn.Module]) -> None:
     """Let generators compute activations again in the backward pass.
 
     Raises:
-        OptionError: a generator has no plan by which it could.
+        OptionError: there is no generator, or one has no plan by which it could.
     """
-    for network in _parts(networks):
-        if isinstance(network, Generator):
-            if not network.plan:
-                raise OptionError(
-                    f"--memory-saving: {type(network).__name__} runs in one piece; choose another"
-                    " --generator, or a smaller --crop"
-                )
-            network.memory_saving = True
+    generators = [part for part in _parts(networks) if isinstance(part, Generator)]
+    if not generators:
+        raise OptionError(
+            "--memory-saving: it is for generators that translate, and the method has none; leave"
+            " it out"
+        )
+    for network in generators:
+        if isinstance(network, StyledGenerator):
+            # Its norm layers hold the style of one pass, which the backward pass would not find.
+            raise OptionError(
+                "--memory-saving: munit's generators must keep their activations; leave it out, or"
+                " give a smaller --crop"
+            )
+        if not network.plan:
+            raise OptionError(
+                f"--memory-saving: {type(network).__name__} runs in one piece; choose another"
+                " --generator, or a smaller --crop"
+            )
+        network.memory_saving = True
 
 
 def wants_compile(asked: bool | None, device: torch.device, steps: int) -> bool:
@@ -106,32 +122,49 @@ def wants_compile(asked: bool | None, device: torch.device, steps: int) -> bool:
     return device.type == "cuda" and steps >= _STEPS_THAT_PAY and _compiler_missing(device) is None
 
 
-def compile_networks(networks: Sequence[nn.Module], shape: tuple[int, int], fabric: Fabric) -> bool:
+def require_graphs(device: torch.device) -> None:
+    """Refuse recordings where there can be none.
+
+    Raises:
+        OptionError: says what is missing.
+    """
+    if device.type != "cuda":
+        raise OptionError(
+            "--cuda-graphs: this run is on a CPU, and it is for CUDA devices; leave it out, or give"
+            " --no-cuda-graphs"
+        )
+    missing = _compiler_missing(device)
+    if missing is not None:
+        raise OptionError(f"--cuda-graphs: networks must be compiled for it, and {missing}")
+
+
+def compile_networks(
+    networks: Sequence[nn.Module],
+    shape: tuple[int, int],
+    fabric: Fabric,
+    graphs: Graphs | None = None,
+) -> bool:
     """Compile networks in place and try them; where that fails, say why and go on without.
 
     Args:
         networks: on their device.
         shape: (samples, side) of the images they will see.
         fabric: names the device and the precision.
+        graphs: whether networks run from recordings; put off where they cannot. None: they do not.
 
     Returns:
         Whether they are compiled.
     """
+    graphs = graphs or Graphs()
     missing = _compiler_missing(fabric.device)
     if missing is not None:
         log.warning("networks are not compiled: %s", missing)
+        graphs.on = False
         return False
     chosen = list(_parts(networks))
-    try:
-        for network in chosen:
-            _compile(network)
-            _try(network, shape, fabric)
-    # Whatever goes wrong in a compiler is no reason not to train.
-    except Exception as error:
-        for network in chosen:
-            network._compiled_call_impl = None
-        line = (str(error).strip().splitlines() or ["no message"])[0]
-        log.warning("networks are not compiled: %s: %s", type(error).__name__, line)
+    if graphs.on and not _compiled(chosen, shape, fabric, graphs):
+        graphs.on = False
+    if not graphs.on and not _compiled(chosen, shape, fabric, graphs):
         return False
     # What was not tried (images with a mask, other batches) must not end a run either: PyTorch then
     # says why, and goes on without compiling that part.
@@ -139,16 +172,63 @@ def compile_networks(networks: Sequence[nn.Module], shape: tuple[int, int], fabr
     return True
 
 
-def _compile(network: nn.Module) -> None:
+def _compiled(
+    networks: Sequence[nn.Module], shape: tuple[int, int], fabric: Fabric, graphs: Graphs
+) -> bool:
+    """Compile and try networks in one way; whether it succeeded."""
+    said = "compiled with CUDA graphs" if graphs.on else "compiled"
+    skipped = _skipped() if graphs.on else 0
+    try:
+        for network in networks:
+            _compile(network, graphs)
+            # It runs, is recorded, and is run from the recording.
+            for _ in range(3 if graphs.on else 1):
+                graphs.begin()
+                _try(network, shape, fabric)
+    # Whatever goes wrong in a compiler is no reason not to train.
+    except Exception as error:
+        for network in networks:
+            network._compiled_call_impl = None
+        if graphs.on:
+            # What has been recorded gives its memory back.
+            torch.compiler.reset()
+        line = (str(error).strip().splitlines() or ["no message"])[0]
+        log.warning("networks are not %s: %s: %s", said, type(error).__name__, line)
+        return False
+    if graphs.on and _skipped() > skipped:
+        log.warning(
+            "--cuda-graphs: PyTorch leaves %d parts of the networks out; TORCH_LOGS=perf_hints says"
+            " why",
+            _skipped() - skipped,
+        )
+    return True
+
+
+def _skipped() -> int:
+    """How many parts PyTorch's compiler has compiled so far that it would not record."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["inductor"]["cudagraph_skips"])
+
+
+def _compile(network: nn.Module, graphs: Graphs) -> None:
     """Compile what a network does while it trains; a look at it now and then is not worth that."""
     # All networks count against one limit, each with and without masks, frozen, in two batches.
     options = _dynamo()
-    options.recompile_limit = max(options.recompile_limit, _VARIANTS)
+    ways = 2 if graphs.on else 1
+    options.recompile_limit = max(options.recompile_limit, ways * _VARIANTS)
     network.compile()
     plain, compiled = network._call_impl, network._compiled_call_impl
+    recorded = compiled
+    if graphs.on:
+        # A recording is of one shape, so nothing is gained by code for several.
+        network.compile(mode="reduce-overhead", dynamic=False)
+        recorded = network._compiled_call_impl
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        chosen = compiled if network.training and torch.is_grad_enabled() else plain
+        chosen: Callable[..., Any] | None = plain
+        if network.training and torch.is_grad_enabled():
+            chosen = recorded if graphs.on and graphs.replaying else compiled
         return cast(Callable[..., Any], chosen)(*args, **kwargs)
 
     network._compiled_call_impl = call
@@ -162,20 +242,26 @@ def _dynamo() -> Any:
 
 
 def _try(network: nn.Module, shape: tuple[int, int], fabric: Fabric) -> None:
-    samples, side = shape
     devices = [fabric.device] if fabric.device.type == "cuda" else []
-    bands = cast(int, network.in_channels)
-    # Spectral norms move with each pass.
+    # Spectral norms move with each pass, and so do means and variances of batches.
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    with torch.random.fork_rng(devices), fabric.autocast():
-        images = torch.zeros(samples, bands, side, side, device=fabric.device)
-        # In the numbers that the engine hands to a network, or it would compile once more.
-        images = fabric.strategy.precision.convert_input(images)
-        network(images).float().sum().backward()
-    network.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        for buffer, before in buffers:
-            buffer.copy_(before)
+    try:
+        with torch.random.fork_rng(devices), fabric.autocast():
+            inputs = torch.zeros(_input_shape(network, *shape), device=fabric.device)
+            # In the numbers that the engine hands to a network, or it would compile once more.
+            inputs = fabric.strategy.precision.convert_input(inputs)
+            network(inputs).float().sum().backward()
+    finally:
+        network.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+def _input_shape(network: nn.Module, samples: int, side: int) -> tuple[int, ...]:
+    if isinstance(network, SceneMaker):
+        return samples, network.noise
+    return samples, cast(int, network.in_channels), side, side
 
 
 def _compiler_missing(device: torch.device) -> str | None:
@@ -194,8 +280,10 @@ def _compiler_missing(device: torch.device) -> str | None:
 
 
 def _parts(networks: Sequence[nn.Module]) -> Iterator[nn.Module]:
-    """Generators and discriminators, whoever owns them."""
+    """Generators and discriminators, whoever owns them; those that one is made of belong to it."""
+    within: set[nn.Module] = set()
     for network in networks:
         for part in network.modules():
-            if isinstance(part, Generator | Discriminator) and hasattr(part, "in_channels"):
+            if isinstance(part, _PARTS) and part not in within:
+                within.update(part.modules())
                 yield part

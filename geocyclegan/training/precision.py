@@ -96,7 +96,13 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 def _cpu_has(instructions: str) -> bool:
-    return bool(torch.cpu.get_capabilities().get(instructions, False))
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    if ask is not None:
+        return bool(ask().get(instructions, False))
+    # PyTorch 2.10 has no such list. CPUs that have matrix tiles at all have them for bf16.
+    asking = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
+    ask = getattr(torch.cpu, asking.get(instructions, ""), None)
+    return ask is not None and bool(ask())
 
 
 def _device_name(device: torch.device) -> str:

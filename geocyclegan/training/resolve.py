@@ -25,6 +25,7 @@ from geocyclegan.training.networks import (
     probe_discriminator,
     probe_generator,
 )
+from geocyclegan.training.placing import save_memory
 from geocyclegan.training.radiometric import check_radiometric
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,9 @@ def resolve(config: TrainConfig, chips: Chips, *, resume: bool = False) -> Train
     Features.of_run(config, chips)
     # Without memory: only to hear what the registries and the networks have to say.
     with torch.device("meta"):
-        build(replace(config, encoder_weights=None) if resume else config, chips)
+        method = build(replace(config, encoder_weights=None) if resume else config, chips)
+    if config.memory_saving:
+        save_memory([method])
     return config
 
 

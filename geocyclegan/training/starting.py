@@ -13,12 +13,13 @@ import torch
 import torch.distributed as dist
 from lightning.fabric import Fabric
 
+from geocyclegan.errors import OptionError
 from geocyclegan.files import make_folder
 from geocyclegan.progress import set_progress
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Budget
 from geocyclegan.training.mapped import cache_folder
-from geocyclegan.training.placing import repeatable
+from geocyclegan.training.placing import repeatable, require_graphs
 from geocyclegan.training.precision import choose_precision, set_float32
 from geocyclegan.training.ranks import Layout, Ranks, launch, layout
 
@@ -30,6 +31,15 @@ def config_on(config: TrainConfig, device: torch.device) -> TrainConfig:
         OptionError: the machine cannot do what was asked for.
     """
     planned = layout(config.devices, config.nodes, device)
+    if config.cuda_graphs:
+        require_graphs(device)
+        if config.norm == "scene" and planned.devices * planned.nodes > 1:
+            # Their sums over processes would be part of the recordings, which each process makes
+            # when its own crops ask for one.
+            raise OptionError(
+                "--cuda-graphs: with --norm scene, the networks of several processes talk to each"
+                " other; leave it out, or train in one process"
+            )
     repeatable(config.deterministic, device)
     precision = choose_precision(config.precision, device)
     return replace(config, devices=planned.devices, nodes=planned.nodes, precision=precision)

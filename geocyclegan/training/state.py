@@ -19,8 +19,9 @@ from geocyclegan.models.padding import replace_padding
 from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Chips
 from geocyclegan.training.ema import RunningMean
+from geocyclegan.training.graphs import Graphs
 from geocyclegan.training.meter import LossMeter
-from geocyclegan.training.optimizers import Passes, fused, wrap
+from geocyclegan.training.optimizers import Passes, fused, one_scale, wrap
 from geocyclegan.training.placing import (
     compile_networks,
     lay,
@@ -93,9 +94,12 @@ class TrainingState:
         # Kept apart from the plain ones, whose state and rates are read and set.
         self._wrapped = wrap(self.optimizers, fabric, self._passes, self._ranks)
         self.lr = self.set_lr()
-        if wants_compile(config.compile, self.device, (config.steps or 0) - self.step):
+        self._graphs = Graphs(config.cuda_graphs)
+        asked = True if config.cuda_graphs else config.compile
+        if wants_compile(asked, self.device, (config.steps or 0) - self.step):
             shape = resolved(config.batch), resolved(config.crop)
-            compile_networks(self._networks, shape, fabric)
+            compile_networks(self._networks, shape, fabric, self._graphs)
+        self._passes.lent = self._graphs.on
 
     @property
     def device(self) -> torch.device:
@@ -109,25 +113,41 @@ class TrainingState:
             batches: what each of its passes sees; all count alike.
 
         Raises:
-            TrainingError: the device has not memory enough.
+            TrainingError: the device has not memory enough, or a recording of CUDA graphs failed.
         """
         self.method.set_progress(self.step / max(self.schedule.total, 1))
         losses = []
         self._passes.count = len(batches)
         try:
-            for number, batch in enumerate(batches):
-                self._passes.number = number
-                moved = batch.to(self.device, non_blocking=True)
-                losses.append(self.method.step(moved, self._wrapped, self._backward))
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(
-                f"step {self.step + 1}: out of memory on {self.device}; try --memory-saving, a"
-                " smaller --crop, --batch or --width, or --device cpu"
-            ) from error
+            with one_scale(self._fabric):
+                for number, batch in enumerate(batches):
+                    self._passes.number = number
+                    self._graphs.begin(batch)
+                    moved = batch.to(self.device, non_blocking=True)
+                    losses.append(self.method.step(moved, self._wrapped, self._backward))
+        except RuntimeError as error:
+            said = self._explained(error)
+            if said is None:
+                raise
+            raise TrainingError(f"step {self.step + 1}: {said}") from error
         self.step += 1
         self.meter.add(self.step, *losses)
         self.mean.update(self.step)
         self.lr = self.set_lr()
+
+    def _explained(self, error: BaseException) -> str | None:
+        """Say what to do about an error of a step; None if that is not known."""
+        cause: BaseException | None = error
+        while cause is not None:
+            # Memory may run out within a recording, whose end then fails, too.
+            if isinstance(cause, torch.OutOfMemoryError):
+                less = "--no-cuda-graphs, " if self._graphs.on else ""
+                return (
+                    f"out of memory on {self.device}; try {less}--memory-saving, a smaller --crop,"
+                    " --batch or --width, or --device cpu"
+                )
+            cause = cause.__context__
+        return self._graphs.explain(error)
 
     def _backward(self, loss: Tensor) -> None:
         count = self._passes.count

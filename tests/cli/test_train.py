@@ -160,7 +160,7 @@ def test_what_auto_picks_is_said_where_it_is_less_than_single(
 ) -> None:
     import torch
 
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
     result = _run(*SMALL, "--steps", "1", "--name", "half")
     assert result.stderr.count("precision: bf16, chosen for this CPU; --precision 32") == 1
     assert TrainConfig.load(project / "runs/half/config.yaml").precision == "bf16"
@@ -177,7 +177,7 @@ def test_a_cpu_without_the_instructions_gets_single_precision(
     import torch
 
     for i, found in enumerate(({}, {"avx512_bf16": True, "amx_int8": True})):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
         result = _run(*SMALL, "--steps", "1", "--name", f"run{i}")
         assert "precision" not in result.output
         assert TrainConfig.load(project / f"runs/run{i}/config.yaml").precision == "32"

@@ -14,7 +14,15 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from geocyclegan.models import Discriminator, Generator, PatchDiscriminator, ResNetGenerator
+from geocyclegan.models import (
+    Discriminator,
+    Generator,
+    PatchDiscriminator,
+    ResNetGenerator,
+    build_generator,
+)
+from geocyclegan.models.dcgan import SceneJudge, SceneMaker
+from geocyclegan.models.multiscale import MultiscaleDiscriminator
 from geocyclegan.training import placing
 from geocyclegan.training.placing import compile_networks
 
@@ -65,8 +73,14 @@ def judge(bands: int = 2, **options: Any) -> Discriminator:
     return PatchDiscriminator(bands, width=2, layers=1, **options)
 
 
+def saving() -> Generator:
+    network = generator()
+    network.memory_saving = True
+    return network
+
+
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("make", [generator, judge])
+@pytest.mark.parametrize("make", [generator, saving, judge])
 def test_networks_are_traced_whole_and_compute_alike(
     make: Callable[[], nn.Module], masked: bool
 ) -> None:
@@ -97,6 +111,70 @@ def test_a_look_at_a_network_is_not_compiled(monkeypatch: pytest.MonkeyPatch) ->
     assert len(graphs) == 1
     network.train()(*images(2, 2, True))
     assert len(graphs) == 2
+
+
+@pytest.mark.parametrize(
+    ("network", "inputs", "moving"),
+    [
+        (generator(), images(2, 2, True), 0),
+        (saving(), images(2, 2, False)[:1], 0),
+        (judge(spectral_norm=True), images(2, 2, True), 6),
+        (SceneJudge(2, size=16, width=2), (torch.rand(2, 2, 16, 16),), 3),
+        (SceneMaker(2, size=16, width=2, noise=5), (torch.rand(2, 5),), 6),
+        (build_generator("munit", in_channels=2, out_channels=3, width=2), images(2, 2, True), 0),
+    ],
+    ids=["resnet", "memory-saving", "spectral", "judge", "maker", "munit"],
+)
+def test_weights_and_buffers_are_read_where_they_lie(
+    network: nn.Module, inputs: tuple[Tensor, ...], moving: int
+) -> None:
+    """Which is what CUDA graphs ask for: others are copied, or not recorded if they change."""
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch._aot_autograd.schemas import MutationType
+    from torch._functorch._aot_autograd.utils import make_boxed_func
+    from torch._guards import TracingContext
+
+    seen: list[Any] = []
+
+    def look(graph: Any, examples: list[Any]) -> Any:
+        context = TracingContext.try_get()
+        assert context is not None
+        seen.append((len(examples), context.fw_metadata))
+        return make_boxed_func(graph.forward)
+
+    backend = aot_autograd(fw_compiler=look, keep_inference_input_mutations=True)
+    torch.compile(network, backend=backend, dynamic=False)(*inputs)
+    ((count, found),) = seen
+    assert count - len(found.static_input_indices) == len(inputs)
+    moved = [
+        number
+        for number, info in enumerate(found.input_info)
+        if info.mutation_type != MutationType.NOT_MUTATED
+    ]
+    assert len(moved) == moving
+    assert set(moved) <= set(found.static_input_indices)
+
+
+def test_networks_from_noise_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = Graphs()
+    compiled(monkeypatch, graphs)
+    maker, judge_ = SceneMaker(2, size=16, width=2, noise=5), SceneJudge(2, size=16, width=2)
+    before = {name: value.clone() for name, value in maker.state_dict().items()}
+    assert compile_networks([maker, judge_], (3, 16), Fabric(accelerator="cpu", devices=1))
+    assert len(graphs) == 2
+    assert all(torch.equal(value, before[name]) for name, value in maker.state_dict().items())
+    judge_(maker(torch.rand(3, 5))).sum().backward()
+    # Once more for the judge, whose images have gradients now.
+    assert len(graphs) == 3
+
+
+def test_what_a_network_is_made_of_is_compiled_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = Graphs()
+    compiled(monkeypatch, graphs)
+    network = MultiscaleDiscriminator(2, width=2, layers=1, scales=2)
+    assert compile_networks([network], (1, 32), Fabric(accelerator="cpu", devices=1))
+    network(torch.rand(1, 2, 32, 32))
+    assert len(graphs) == 1
 
 
 @pytest.mark.slow
@@ -146,6 +224,23 @@ def test_trying_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     random = torch.get_rng_state()
     assert compile_networks([network], (1, 32), Fabric(accelerator="cpu", devices=1))
     assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(weight.grad is None for weight in network.parameters())
+
+
+def test_a_trial_that_fails_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(network: nn.Module) -> None:
+        def call(x: Tensor) -> Tensor:
+            network._call_impl(x).sum().backward()  # type: ignore[no-untyped-call]
+            raise RuntimeError("too late")
+
+        network._compiled_call_impl = call
+
+    monkeypatch.setattr(nn.Module, "compile", broken)
+    network = judge(spectral_norm=True)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert not compile_networks([network], (1, 32), Fabric(accelerator="cpu", devices=1))
+    assert network._compiled_call_impl is None
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(weight.grad is None for weight in network.parameters())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from geocyclegan.bundle import load_bundle
 from geocyclegan.cli.main import cli
@@ -40,7 +42,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 def _cpu_with(monkeypatch: pytest.MonkeyPatch, *instructions: str) -> None:
     found = dict.fromkeys(instructions, True)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
 
 
 def _gpu_of(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None:
@@ -67,6 +69,22 @@ def test_auto_is_what_runs_fast(
     _gpu_of(monkeypatch, (9, 0))
     assert choose_precision("auto", CUDA) == "bf16"
     assert choose_precision("tf32", CUDA) == "tf32"
+
+
+@pytest.mark.parametrize("has_tiles", [False, True])
+def test_a_cpu_is_known_where_pytorch_has_no_list(
+    has_tiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in PyTorch 2.10."""
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert choose_precision("auto", CPU) == ("bf16" if has_tiles else "32")
+    assert choose_precision("bf16", CPU) == "bf16"
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    if not has_tiles:
+        with pytest.raises(OptionError, match="--precision bf16: this CPU has no bf16"):
+            choose_precision("bf16", CPU)
 
 
 def test_what_the_device_cannot_do_is_refused(
@@ -223,6 +241,25 @@ def test_accumulated_losses_equal_those_of_one_batch(tiny: MakeConfig) -> None:
         apart.advance(*parts)
         ours, theirs = apart.meter.take(), joint.meter.take()
         assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+
+
+def test_the_scale_of_gradients_is_one_in_all_of_a_step(tiny: MakeConfig) -> None:
+    """Of fp16, which doubles it when nothing overflows; seen in single precision."""
+    plugin = MixedPrecision("16-mixed", "cpu", GradScaler("cpu", 4.0, growth_interval=1))
+    plugin._desired_input_dtype = torch.float32
+    plugin.forward_context = nullcontext  # type: ignore[method-assign]
+    scaled = _state(tiny(precision="32", pool=0), Fabric(accelerator="cpu", plugins=plugin))
+    plain = _state(tiny(precision="32", pool=0), Fabric(accelerator="cpu", devices=1))
+    for step in range(3):
+        parts = [_batch(2), _batch(1)]
+        for state in (scaled, plain):
+            state.advance(*parts)
+        assert plugin.scaler is not None
+        assert plugin.scaler.get_scale() == 4.0 * 2.0 ** (step + 1)
+    weights = (state.method.parameters() for state in (scaled, plain))
+    for ours, theirs in zip(*weights, strict=True):
+        # Scales are powers of two.
+        assert torch.equal(ours, theirs)
 
 
 def test_memory_saving_changes_no_loss(tiny: MakeConfig) -> None:
@@ -431,6 +468,18 @@ def test_a_resumed_run_on_cuda_is_one_that_was_not_interrupted(
     run = train(config).run
     (run / "checkpoints" / "step_0000008.pt").unlink()
     assert_same_run(train(config, resume=True).run, whole)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_recorded_on_cuda(tiny: MakeConfig, caplog: pytest.LogCaptureFixture) -> None:
+    """A run with validations, panels and checkpoints, and one that goes on with it."""
+    options = {"device": "cuda", "precision": "bf16", "cuda_graphs": True, "ema": 0.9}
+    train(tiny(**options))
+    result = train(tiny(**options | {"steps": 16}), resume=True)
+    assert "not compiled" not in caplog.text
+    assert result.steps == 16
+    assert all(value == value for row in _log(result.run) for value in row)
 
 
 @pytest.mark.gpu

@@ -27,6 +27,7 @@ needs_smp = pytest.mark.skipif(
     importlib.util.find_spec("segmentation_models_pytorch") is None,
     reason='needs pip install "geocyclegan[smp]"',
 )
+MUNIT = {"method": "munit", "generator": None, "pool": None, "discriminator": "patch70"}
 SMP = {"generator": "smp-unet", "encoder": "tu-test_resnet", "width": 16}
 NETWORKS: list[Any] = [
     pytest.param({"antialias": True, "discriminator": "pixel"}, id="antialias"),
@@ -137,6 +138,11 @@ def test_weights_of_an_encoder_are_for_the_start_only(
         ({"discriminator": "pixel", "d_layers": 2}, "choose one of: patch, multiscale"),
         ({"discriminator": "patch71"}, "--discriminator patch71: discriminator 'patch71' is not"),
         ({"discriminator": "multiscale"}, r"at least 96 px \(--discriminator multiscale\)"),
+        (MUNIT | {"memory_saving": True}, "--memory-saving: munit's generators must keep"),
+        (
+            {"memory_saving": True, "method": "dcgan", "generator": None, "pool": None, "crop": 16},
+            "--memory-saving: it is for generators that translate",
+        ),
         ({"discriminator": "patch", "d_layers": 5}, r"at least 96 px \(--discriminator patch\)"),
     ],
 )
