@@ -19,7 +19,7 @@ from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.export.files import ExportOptions, ExportResult, export_model
 from geocyclegan.inference.engine import EngineOptions, TileEngine
 from geocyclegan.inference.levels import SceneLevels
-from geocyclegan.inference.precision import round_products
+from geocyclegan.inference.precision import rounded_products
 from geocyclegan.inference.run import RUNS
 from geocyclegan.inference.statistics import (
     STATS_MEMORY,
@@ -201,7 +201,8 @@ class Model:
         how = StatisticsOptions(mode=mode, memory=memory)
         cut = EngineOptions(statistics=how)
         windows = self._engine(generator, direction, cut, None).measured(levels)
-        freeze_windows(generator, levels, windows, self.device, how)
+        with rounded_products("32"):
+            freeze_windows(generator, levels, windows, self.device, how)
         return generator.frozen()
 
     def generator(self, direction: Direction = "a2b") -> Generator:
@@ -210,7 +211,6 @@ class Model:
         Raises:
             BundleError: there is none, or it is damaged.
         """
-        round_products("32")
         return self.bundle.generator(direction, self.device)
 
     def frozen(self, direction: Direction, statistics: Statistics | None = None) -> Generator:
@@ -290,10 +290,11 @@ class Model:
         target = self.target(direction)
         made = np.empty((target.count, height, width), target.dtype)
         seen = False
-        for piece, _ in engine.run(scene, height, width):
-            rows, cols = piece.window.slices_in(Window(0, 0, height, width))
-            made[:, rows, cols] = piece.pixels
-            seen = seen or bool(piece.valid.any())
+        with rounded_products("32"):
+            for piece, _ in engine.run(scene, height, width):
+                rows, cols = piece.window.slices_in(Window(0, 0, height, width))
+                made[:, rows, cols] = piece.pixels
+                seen = seen or bool(piece.valid.any())
         if not seen:
             raise SceneError("no valid pixel in the array, so there is nothing to translate")
         return made

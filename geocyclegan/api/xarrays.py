@@ -14,6 +14,7 @@ from geocyclegan.bundle import Direction
 from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.inference.engine import EngineOptions
 from geocyclegan.inference.levels import SceneLevels, to_tensors
+from geocyclegan.inference.precision import rounded_products
 from geocyclegan.inference.statistics import NormStats
 from geocyclegan.models.generator import Generator
 from geocyclegan.raster.domain import Domain
@@ -185,7 +186,7 @@ def _block(
     if not core.any():
         return target.to_pixels(np.zeros((target.count, *core.shape), np.float32), core)
     x, mask = to_tensors([(levels, valid)], device)
-    with torch.inference_mode():
+    with rounded_products("32"), torch.inference_mode():
         made = generator(x, mask)[0].float().cpu().numpy()
     return target.to_pixels(made[:, rows, cols], core)
 

@@ -21,7 +21,7 @@ from geocyclegan.inference.adapted import Adapted
 from geocyclegan.inference.engine import EngineOptions, TileEngine
 from geocyclegan.inference.levels import Output
 from geocyclegan.inference.memory import budget_of, fit
-from geocyclegan.inference.precision import Precision, choose_precision, lower
+from geocyclegan.inference.precision import Precision, choose_precision, lower, rounded_products
 from geocyclegan.inference.provenance import tags_of
 from geocyclegan.inference.resume import KeptPieces, recorded_cut
 from geocyclegan.inference.statistics import NormStats, resolve_mode
@@ -124,7 +124,11 @@ def translate_scene_with(
         SceneError: the scene cannot be read, lacks the bands, or has no valid pixel.
         OutputError: the product cannot be written.
     """
-    with open_scene(scene_path, generator, bundle, options) as scene, output_lock(out):
+    with (
+        rounded_products(_precision(options)),
+        open_scene(scene_path, generator, bundle, options) as scene,
+        output_lock(out),
+    ):
         write_product(scene, generator, bundle, out, options)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import rasterio
 import torch
 
 import geocyclegan as gcg
-from geocyclegan.bundle import save_bundle
+from geocyclegan.bundle import Bundle, save_bundle
 from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.models.passes import Patch, lockstep
 from geocyclegan.models.registry import build_generator
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
+from geocyclegan.rounding import Tf32, allow_tf32
 
 MakeRaster = Callable[..., Path]
 LINEAR = BandScaling("linear", (0.0, 1000.0), (-1.0, 1.0))
@@ -70,6 +71,41 @@ def read(path: Path) -> npt.NDArray[Any]:
         return found
 
 
+@pytest.fixture
+def tf32_allowed() -> Iterator[None]:
+    """As somebody who works with TF32 has it."""
+    before = Tf32.now()
+    allow_tf32(True, True)
+    yield
+    assert Tf32.now().allowed == (True, True)
+    before.restore()
+
+
+@pytest.mark.usefixtures("tf32_allowed")
+def test_the_process_keeps_its_precision(
+    model: gcg.Model, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def look(module: Any, args: Any) -> None:
+        seen.append(Tf32.now().allowed)
+
+    built = Bundle.generator
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        generator = built(*args, **kwargs)
+        generator.register_forward_pre_hook(look)
+        return generator
+
+    monkeypatch.setattr(Bundle, "generator", watched)
+    model.translate(read(scene))
+    model.generator("a2b")
+    gcg.infer(scene, out=scene.parent / "out.tif", model=model.bundle.folder, device="cpu")
+    assert len(seen) >= 2
+    assert set(seen) == {(False, False)}
+
+
+@pytest.mark.usefixtures("tf32_allowed")
 def test_chip_train_infer(tmp_path: Path, make_raster: MakeRaster) -> None:
     random = np.random.default_rng(0)
     for name in "ab":
