@@ -28,8 +28,9 @@ from geocyclegan.files import sha256
 from geocyclegan.inference.cluster import translate_scenes
 from geocyclegan.inference.devices import count_devices
 from geocyclegan.inference.engine import EngineOptions
+from geocyclegan.inference.options import TranslateOptions
 from geocyclegan.inference.statistics import NormStats, StatisticsOptions
-from geocyclegan.inference.translate import TranslateOptions, load_generator, translate_scene_with
+from geocyclegan.inference.translate import load_generator, translate_scene_with
 from geocyclegan.models import build_generator
 from geocyclegan.models.passes import Patch, lockstep
 from geocyclegan.raster.domain import BandInfo, Domain
