@@ -19,7 +19,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window as RasterioWindow
@@ -30,6 +29,7 @@ from geocyclegan.raster.bands import SourceBand, color_names, describe_bands, re
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import GDAL_ERRORS, HONEST_PNG, first_line, open_dataset
 from geocyclegan.raster.undeclared import all_hold
+from geocyclegan.raster.ungridded import without_grid
 from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
@@ -320,17 +320,9 @@ class Scene:
                 f"{self.path}: its pixels are complex; say how to read them, --scale db for"
                 " amplitude in decibel"
             )
-        if d.transform == Affine.identity():
-            if d.gcps[0]:
-                raise SceneError(
-                    f"{self.path}: it has ground control points and no transform; put it on a"
-                    f" grid first: gdalwarp {shlex.quote(self.path)} warped.tif"
-                )
-            if d.tags(ns="RPC"):
-                raise SceneError(
-                    f"{self.path}: it has rational polynomial coefficients and no transform; put"
-                    f" it on a grid first: gdalwarp -rpc {shlex.quote(self.path)} warped.tif"
-                )
+        elsewhere = without_grid(d, self.path)
+        if elsewhere is not None:
+            raise SceneError(f"{self.path}: {elsewhere}")
         self._check_block(self.block_shape)
 
     def _check_block(self, shape: tuple[int, int]) -> None:
