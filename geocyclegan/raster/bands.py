@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from rasterio.enums import ColorInterp
 
 from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.raster.domain import Domain
+
+log = logging.getLogger(__name__)
 
 _COLOURS = {"red", "green", "blue"}
 _MOST_LISTED = 16
@@ -46,9 +51,31 @@ class SourceBand:
         return self.name or f"band {self.index}"
 
 
+@cache
+def _warn_of_scale(path: str) -> None:
+    """Say so once, however often the file is opened."""
+    log.warning(
+        "%s: a scale of 0, or a scale or offset that is no finite number, makes nothing of what is"
+        " stored; it is left out",
+        path,
+    )
+
+
+def _packing(path: str, scale: float, offset: float) -> tuple[float, float]:
+    """Return scale and offset, those that would lose every number left out."""
+    if scale != 0.0 and math.isfinite(scale) and math.isfinite(offset):
+        return scale, offset
+    _warn_of_scale(path)
+    return 1.0, 0.0
+
+
 def describe_bands(dataset: Any) -> tuple[SourceBand, ...]:
     """Describe all bands of an open rasterio dataset."""
     colors = color_names(dataset)
+    packings = [
+        _packing(dataset.name, scale, offset)
+        for scale, offset in zip(dataset.scales, dataset.offsets, strict=True)
+    ]
     return tuple(
         SourceBand(
             index=i + 1,
@@ -56,8 +83,8 @@ def describe_bands(dataset: Any) -> tuple[SourceBand, ...]:
             dtype=dataset.dtypes[i],
             nodata=dataset.nodatavals[i],
             unit=dataset.units[i] or None,
-            scale=dataset.scales[i],
-            offset=dataset.offsets[i],
+            scale=packings[i][0],
+            offset=packings[i][1],
             color=colors[i],
         )
         for i in range(dataset.count)

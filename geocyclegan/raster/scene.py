@@ -225,9 +225,7 @@ class Scene:
         area = RasterioWindow(window.col, window.row, window.width, window.height)
         try:
             with rasterio.Env(**HONEST_PNG):
-                pixels = self._dataset.read(
-                    indexes, window=area, out_shape=shape and (len(indexes), *shape)
-                )
+                pixels = self._read_pixels(indexes, area, shape)
                 valid = self._read_mask(pixels, indexes, area)
         except (*GDAL_ERRORS, MemoryError) as error:
             raise SceneError(
@@ -245,6 +243,18 @@ class Scene:
         if self.undeclared is not None:
             valid &= ~all_hold(pixels, self.undeclared)
         return pixels, valid
+
+    def _read_pixels(
+        self, indexes: list[int], area: RasterioWindow, shape: tuple[int, int] | None
+    ) -> npt.NDArray[Any]:
+        kinds = {band.dtype for band in self.bands}
+        if len(kinds) == 1:
+            out = None if shape is None else (len(indexes), *shape)
+            return np.asarray(self._dataset.read(indexes, window=area, out_shape=out))
+        # Rasterio reads bands of several types one by one only.
+        kind = np.result_type(*kinds)
+        bands = [self._dataset.read(i, window=area, out_shape=shape) for i in indexes]
+        return np.stack([band.astype(kind) for band in bands])
 
     def _read_mask(
         self, pixels: npt.NDArray[Any], indexes: list[int], area: RasterioWindow
@@ -323,6 +333,13 @@ class Scene:
         elsewhere = without_grid(d, self.path)
         if elsewhere is not None:
             raise SceneError(f"{self.path}: {elsewhere}")
+        if not Grid(None, d.transform, d.height, d.width).is_sound:
+            numbers = ", ".join(f"{number:g}" for number in d.transform.to_gdal())
+            raise SceneError(
+                f"{self.path}: its transform ({numbers}) gives its pixels no place; correct it with"
+                " gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM, or take it away: gdal_edit.py"
+                f" -unsetgt {shlex.quote(self.path)}"
+            )
         self._check_block(self.block_shape)
 
     def _check_block(self, shape: tuple[int, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,51 @@ def test_gcp_and_rpc_scenes_name_the_command(make_raster: MakeRaster, tmp_path: 
         dataset.write(np.ones((1, 10, 10), np.uint8))
     with pytest.raises(SceneError, match=r"points and no transform.*gdalwarp "):
         Scene(path)
+
+
+def test_bands_of_several_types(tmp_path: Path, make_raster: MakeRaster) -> None:
+    values = np.random.default_rng(0).integers(1, 60_000, (2, 20, 30)).astype(np.uint16)
+    make_raster("a.tif", values)
+    band = (
+        '<VRTRasterBand dataType="{kind}" band="{n}"><NoDataValue>{n}</NoDataValue><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">a.tif</SourceFilename><SourceBand>{n}</SourceBand>'
+        "</SimpleSource></VRTRasterBand>"
+    )
+    path = tmp_path / "mixed.vrt"
+    for kind, wanted in (("Float32", "float32"), ("Int32", "int32"), ("Float64", "float64")):
+        bands = band.format(kind="UInt16", n=1) + band.format(kind=kind, n=2)
+        path.write_text(f'<VRTDataset rasterXSize="30" rasterYSize="20">{bands}</VRTDataset>')
+        with Scene(path) as scene:
+            assert scene.dtype == wanted
+            pixels, valid = scene.read(Window(-2, 3, 10, 40))
+            assert pixels.dtype == wanted
+            assert np.array_equal(pixels[0, 2:, :27], values[0, :8, 3:])
+            assert np.array_equal(pixels[1, 2:, :27], values[1, :8, 3:])
+            assert valid.sum() <= 8 * 27
+            assert scene.overview(10)[0].shape == (2, 6, 10)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(0.0, 3.0), (math.nan, 0.0), (1.0, math.inf), (-math.inf, 0.0)]
+)
+def test_scales_that_lose_every_number_are_left_out(
+    make_raster: MakeRaster, caplog: pytest.LogCaptureFixture, scale: float, offset: float
+) -> None:
+    path = make_raster("a.tif", np.ones((1, 8, 8), np.uint8))
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (scale,), (offset,)
+    for _ in range(2):
+        with Scene(path) as scene:
+            assert (scene.bands[0].scale, scene.bands[0].offset) == (1.0, 0.0)
+    assert caplog.text.count("makes nothing of") == 1
+
+
+def test_a_transform_that_places_nothing_is_refused(make_raster: MakeRaster) -> None:
+    for transform in (Affine(math.nan, 0, 0, 0, -10, 0), Affine(10, 10, 5e5, 10, 10, 4e6)):
+        path = make_raster("a.tif", np.ones((1, 8, 8), np.uint8), transform=transform)
+        with pytest.raises(SceneError, match=r"gives its pixels no place.*-unsetgt") as told:
+            Scene(path)
+        assert len(str(told.value).splitlines()) == 1
 
 
 def test_files_that_are_no_rasters(tmp_path: Path, make_raster: MakeRaster) -> None:
