@@ -63,7 +63,7 @@ def _undeclared(scene: Scene, source: Domain, options: TranslateOptions) -> floa
     return undeclared_value(parse_nodata(options.nodata), scene.bands, told(scene.path))
 
 
-def _bands(bundle: Bundle, direction: Direction, scene: Scene) -> list[str]:
+def _bands(bundle: Bundle, direction: Direction, scene: Scene) -> list[int]:
     source, target = bundle.source(direction), bundle.target(direction)
     try:
         return bands_for(source, scene.all_bands, told(scene.path))

@@ -100,11 +100,14 @@ def color_names(dataset: Any) -> list[str]:
         return [ColorInterp.undefined.name] * int(dataset.count)
 
 
-def resolve_bands(wanted: Sequence[str], names: Sequence[str | None], where: str) -> list[int]:
+def resolve_bands(
+    wanted: Sequence[str | int], names: Sequence[str | None], where: str
+) -> list[int]:
     """Turn numbers ("3", "2-4") and descriptions ("B04", any case) into band numbers from 1.
 
     Args:
-        wanted: what was asked for.
+        wanted: what was asked for; text may be a description, even one that is a number, and a
+            number is that of a band.
         names: the name of each band that there is, or None.
         where: what to call the file in an error.
 
@@ -116,9 +119,9 @@ def resolve_bands(wanted: Sequence[str], names: Sequence[str | None], where: str
         by_name.setdefault((name or "").casefold(), []).append(i)
     found: list[int] = []
     for item in wanted:
-        text = item.strip()
+        text = str(item).strip()
         number = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-        if text and text.casefold() in by_name:
+        if isinstance(item, str) and text and text.casefold() in by_name:
             same = by_name[text.casefold()]
             if len(same) > 1:
                 raise OptionError(
@@ -139,11 +142,11 @@ def resolve_bands(wanted: Sequence[str], names: Sequence[str | None], where: str
     if not found:
         raise OptionError("--bands: no band was named")
     if len(set(found)) < len(found):
-        raise OptionError(f"--bands {','.join(wanted)}: a band is named twice")
+        raise OptionError(f"--bands {','.join(map(str, wanted))}: a band is named twice")
     return found
 
 
-def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[str]:
+def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[int]:
     """Choose the bands of a scene that a model wants, by name, or by order where names lack.
 
     Where some have no name, order decides, if bands that are named on both sides agree with it.
@@ -153,6 +156,9 @@ def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[s
         there: all bands of the scene.
         where: what to call the scene in an error.
 
+    Returns:
+        Their numbers, from 1.
+
     Raises:
         SceneError: they are not there; it names what the model wants and what the scene has.
     """
@@ -161,10 +167,10 @@ def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[s
     found = [None if band.name is None else band.name.casefold() for band in have]
     # A name that several bands have says nothing.
     if all(name and wanted.count(name) == found.count(name) == 1 for name in wanted):
-        return [str(have[found.index(name)].index) for name in wanted]
+        return [have[found.index(name)].index for name in wanted]
     unnamed = not any(found) or not any(wanted)
     if len(have) == domain.count and (unnamed or _is_same_order(wanted, found)):
-        return [str(band.index) for band in have]
+        return [band.index for band in have]
     remedy = "choose them in that order with --bands"
     if len(have) < domain.count <= len(there):
         alpha = next(band.index for band in there if band.color == "alpha")

@@ -53,7 +53,8 @@ class Scene:
 
     Args:
         path: a file, a URL or a sub-dataset's name.
-        bands: numbers ("1", "2-4") or descriptions; None takes all but alpha.
+        bands: descriptions or numbers ("1", "2-4") as a user has them, or numbers; None takes all
+            but alpha.
         amplitude: read complex pixels as their amplitude; without it they are refused.
         classes: the pixels are classes, not measurements: colour-table indexes are welcome, and
             no value is taken for nodata, since nodata is a class, too.
@@ -67,7 +68,7 @@ class Scene:
     def __init__(
         self,
         path: str | Path,
-        bands: Sequence[str] | None = None,
+        bands: Sequence[str | int] | None = None,
         *,
         amplitude: bool = False,
         classes: bool = False,
@@ -306,7 +307,7 @@ class Scene:
             return None
         return crs
 
-    def _choose(self, wanted: Sequence[str] | None) -> tuple[SourceBand, ...]:
+    def _choose(self, wanted: Sequence[str | int] | None) -> tuple[SourceBand, ...]:
         if wanted is None:
             chosen = tuple(band for band in self.all_bands if band.color != "alpha")
             if not chosen:
