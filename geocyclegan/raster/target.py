@@ -16,6 +16,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from geocyclegan.errors import OptionError, SceneError
+from geocyclegan.raster.footprint import footprints
 from geocyclegan.raster.globe import (
     FULL_TURN,
     Points,
@@ -31,6 +32,7 @@ from geocyclegan.raster.grid import METRES_PER_DEGREE, Grid
 from geocyclegan.raster.windows import Window
 
 _MOST_PIXELS = 1 << 40
+_LEAP = 3.0
 _FAR = 1 << 40  # pixels: beyond any raster, and small enough to be added
 _TURNS = (-2, -1, 0, 1, 2)
 
@@ -135,7 +137,7 @@ def shared_window(source: Grid, target: Grid) -> Window | None:
         SceneError: they cannot be brought together.
     """
     pieces = pieces_under(source, target, Window(0, 0, *target.shape), 0.0)
-    if not pieces:
+    if not pieces or _are_apart(source, target):
         return None
     windows = [piece.window for piece in pieces]
     top, left = min(w.row for w in windows), min(w.col for w in windows)
@@ -148,6 +150,21 @@ def shared_window(source: Grid, target: Grid) -> Window | None:
             # Counted so that it begins within the source.
             left, right = left % around, left % around + right - left
     return Window(top, left, bottom - top, right - left)
+
+
+def _are_apart(source: Grid, target: Grid) -> bool:
+    """Say whether two grids are apart though the box around one, on the other, is not.
+
+    So it is around the two poles, each of which lies all around the other's map.
+    """
+    if source.crs == target.crs or source.crs is None or target.crs is None:
+        return False
+    try:
+        (ours,) = footprints(source, [Window(0, 0, *source.shape)])
+        (theirs,) = footprints(target, [Window(0, 0, *target.shape)])
+    except SceneError:
+        return False
+    return ours is not None and theirs is not None and not ours.intersects(theirs)
 
 
 def pixels_under(source: Grid, target: Grid) -> float:
@@ -216,14 +233,22 @@ def _own_size(grid: Grid, target: CRS | None, is_full: bool) -> float:
     if is_full and grid.gsd is not None:
         # At a pole, a pixel may have all longitudes.
         return float(f"{grid.gsd / METRES_PER_DEGREE:.3g}")
-    middle = Window(grid.height // 2, grid.width // 2, 1, 1)
-    xs, ys = project(grid.crs, target, *sample_points(grid, middle))
+    sizes = [_size_at(grid, target, share) for share in (0.5, 0.3, 0.7)]
+    # Where the CRS has a seam, between 180 degrees east and west, a pixel may span all of it.
+    size = sizes[0] if sizes[0] < _LEAP * min(sizes) else min(sizes)
+    return float(f"{size:.3g}")
+
+
+def _size_at(grid: Grid, target: CRS | None, share: float) -> float:
+    """Return the pixel size of a grid in another CRS, at a share of its height and width."""
+    pixel = Window(int(grid.height * share), int(grid.width * share), 1, 1)
+    xs, ys = project(grid.crs, target, *sample_points(grid, pixel))
     width = xs[0, -1] - xs[0, 0]
     if is_geographic(target):
         width = (width + FULL_TURN / 2) % FULL_TURN - FULL_TURN / 2
     across = math.hypot(width, ys[0, -1] - ys[0, 0])
     down = math.hypot(xs[-1, 0] - xs[0, 0], ys[-1, 0] - ys[0, 0])
-    return float(f"{math.sqrt(across * down):.3g}")
+    return math.sqrt(across * down)
 
 
 def joint_grid(first: Grid, second: Grid, names: tuple[str, str]) -> Grid:

@@ -20,6 +20,7 @@ from geocyclegan.raster.target import joint_grid, regrid, shared_window
 from geocyclegan.raster.windows import Window
 
 MakeRaster = Callable[..., Path]
+WEB = CRS.from_epsg(3857)
 WGS84, NAD83 = CRS.from_epsg(4326), CRS.from_epsg(4269)
 
 
@@ -124,6 +125,17 @@ def test_what_is_apart_stays_apart(make_raster: MakeRaster) -> None:
         assert shared_window(europe, target) is None
         assert not seen(make_raster, europe, target).any()
     assert shared_window(box(-170, 50, 340, 0.3), box(171, 50, 18)) is None
+    arctic, antarctic = metres(3413, -6e5, 6e5, 60), metres(3031, -6e5, 6e5, 60)
+    assert shared_window(arctic, antarctic) is None
+    assert shared_window(antarctic, arctic) is None
+    assert shared_window(arctic, metres(3413, -6e5, 5e5, 60)) is not None
+
+
+def test_the_size_of_pixels_on_a_seam() -> None:
+    for west in (0.0, -180.0):
+        grid = regrid(Grid(WGS84, Affine(1, 0, west, 0, -1, 80), 160, 360), WEB, None, "a")
+        assert grid.pixel_size[0] == pytest.approx(111_000, rel=0.02)
+        assert grid.width == pytest.approx(361, abs=2)
 
 
 def test_lattices_agree_after_a_turn() -> None:
