@@ -8,6 +8,7 @@ around a pole, or with a pole on its edge, reaches to it with all its longitudes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -73,9 +74,29 @@ def bounds_on_globe(grid: Grid) -> tuple[float, float, float, float] | None:
     return west, south, east, north
 
 
-def _rings(grid: Grid, windows: Sequence[Window]) -> list[npt.NDArray[np.float64] | None]:
-    """Return the outline `(n, 2)` of each window in rows and columns, fine enough for the globe."""
-    found: list[npt.NDArray[np.float64] | None] = [None] * len(windows)
+@dataclass(frozen=True, eq=False)
+class _Ring:
+    """The outline of a window: rows and columns `(n, 2)`, longitudes and latitudes `(n,)`."""
+
+    pixels: npt.NDArray[np.float64]
+    x: Points
+    y: Points
+
+    def unrolled(self, grid: Grid) -> tuple[Points, Points]:
+        """Return longitudes, counted on without a jump, and latitudes."""
+        if is_geographic(grid.crs):
+            return self.x, self.y
+        steps = np.cumsum(_shortest(np.diff(self.x)))
+        return np.concatenate([self.x[:1], self.x[0] + steps]), self.y
+
+
+def _ring(grid: Grid, pixels: npt.NDArray[np.float64]) -> _Ring:
+    return _Ring(pixels, *_to_globe(grid, pixels[:, 0], pixels[:, 1]))
+
+
+def _rings(grid: Grid, windows: Sequence[Window]) -> list[_Ring | None]:
+    """Return the outline of each window, fine enough for the globe; None where it has no place."""
+    found: list[_Ring | None] = [None] * len(windows)
     corners = np.array([[w.row, w.col] for w in windows], np.float64)[:, np.newaxis]
     sides = np.array([w.shape for w in windows], np.float64)[:, np.newaxis]
     short = np.asarray if is_geographic(grid.crs) else _shortest
@@ -98,7 +119,7 @@ def _rings(grid: Grid, windows: Sequence[Window]) -> list[npt.NDArray[np.float64
             chord = np.hypot(across * squeeze, down)
         is_straight = (stray <= _STRAY * chord * points).all(axis=1) | (2 * points > _MOST_POINTS)
         for at in np.flatnonzero(is_straight & known):
-            found[left[at]] = fine[at, ::2]
+            found[left[at]] = _Ring(fine[at, ::2], ends[0][at], ends[1][at])
         left = left[~is_straight & known]
         points *= 2
     return found
@@ -129,7 +150,7 @@ def _shortest(degrees: Points) -> Points:
 def _polygon(
     grid: Grid,
     window: Window,
-    ring: npt.NDArray[np.float64],
+    ring: _Ring,
     poles: dict[float, tuple[float, float]],
 ) -> Any:
     """Return the polygon of an outline, cut at the 180th meridian."""
@@ -141,14 +162,14 @@ def _polygon(
         )
         if inside < -max(window.shape):
             continue
-        ring = _with_fans(ring, window, place)
+        ring = _ring(grid, _with_fans(ring.pixels, window, place))
         if inside > _ON_EDGE:
-            return _cut(*_around_pole(*_unrolled(grid, ring), pole))
+            return _cut(*_around_pole(*ring.unrolled(grid), pole))
         if inside >= -_ON_EDGE:
-            x, y = _unrolled(grid, _from_place(ring, window, place))
+            x, y = _ring(grid, _from_place(ring.pixels, window, place)).unrolled(grid)
             ends = np.array([pole])
             return _cut(np.concatenate([x[:1], x, x[-1:]]), np.concatenate([ends, y, ends]))
-    return _cut(*_unrolled(grid, ring))
+    return _cut(*ring.unrolled(grid))
 
 
 def _along(points: npt.NDArray[np.float64], window: Window) -> npt.NDArray[np.float64]:
@@ -189,14 +210,6 @@ def _from_place(
     return ring[np.argsort((_along(ring, window) - here) % 4.0)]
 
 
-def _unrolled(grid: Grid, ring: npt.NDArray[np.float64]) -> tuple[Points, Points]:
-    """Return longitudes, counted on without a jump, and latitudes of an outline."""
-    x, y = _to_globe(grid, ring[:, 0], ring[:, 1])
-    if is_geographic(grid.crs):
-        return x, y
-    return np.concatenate([x[:1], x[0] + np.cumsum(_shortest(np.diff(x)))]), y
-
-
 def _around_pole(x: Points, y: Points, pole: float) -> tuple[Points, Points]:
     """Let an outline around a pole begin and end at the 180th meridian, and go back on the pole."""
     turn = FULL_TURN * np.sign(x[-1] + _shortest(x[0] - x[-1]) - x[0])
@@ -219,7 +232,10 @@ def _cut(x: Points, y: Points) -> Any | None:
     half = FULL_TURN / 2
     meridian = FULL_TURN * np.round((x - half) / FULL_TURN) + half
     x = np.where(np.abs(x - meridian) < _SAME_DEGREE, meridian, x)
-    outline = shapely.make_valid(shapely.Polygon(np.stack([x, y], axis=1)))
+    outline = shapely.Polygon(np.stack([x, y], axis=1))
+    if x.min() >= -half and x.max() <= half and np.abs(y).max() <= 90.0 and outline.is_valid:
+        return orient(outline)
+    outline = shapely.make_valid(outline)
     first = int(np.floor((x.min() + half) / FULL_TURN))
     last = int(np.ceil((x.max() - half) / FULL_TURN))
     parts = []

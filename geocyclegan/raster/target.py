@@ -240,8 +240,8 @@ def _own_size(grid: Grid, target: CRS | None, is_full: bool) -> float:
 
 
 def _size_at(grid: Grid, target: CRS | None, share: float) -> float:
-    """Return the pixel size of a grid in another CRS, at a share of its height and width."""
-    pixel = Window(int(grid.height * share), int(grid.width * share), 1, 1)
+    """Return the pixel size of a grid in another CRS, at a share of its middle row."""
+    pixel = Window(grid.height // 2, int(grid.width * share), 1, 1)
     xs, ys = project(grid.crs, target, *sample_points(grid, pixel))
     width = xs[0, -1] - xs[0, 0]
     if is_geographic(target):
