@@ -84,6 +84,8 @@ def _ordered(data: xr.DataArray, source: Domain) -> xr.DataArray:
     Raises:
         SceneError: its dimensions or bands are not those of the domain.
     """
+    if hasattr(data, "data_vars"):
+        raise SceneError("a Dataset: expected one DataArray; give data.to_dataarray('band')")
     if data.ndim == 2 and source.count == 1:
         data = data.expand_dims("band")
     if data.ndim != 3:
