@@ -30,7 +30,7 @@ from geocyclegan.raster.domain import cast_values
 from geocyclegan.raster.globe import columns_per_turn, is_geographic, near_greenwich
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.scene import Scene
-from geocyclegan.raster.target import Piece, pieces_under, pixels_under
+from geocyclegan.raster.target import Piece, is_bent, pieces_under, pixels_under
 from geocyclegan.raster.windows import Window
 
 RESAMPLINGS = (
@@ -47,6 +47,7 @@ _KEPT_TILES = 64
 _SAME_PLACE = 0.01  # of a pixel
 # The warper may stray this far (in pixels) where it interpolates between exact positions.
 _TOLERANCE = 0.02
+_SHORT = 16  # px
 
 
 class Raster(Protocol):
@@ -266,17 +267,33 @@ class _Places:
 
     def __init__(self, source: Grid, target: Grid) -> None:
         self._source, self._target = source, target
+        # GDAL takes a row for straight whose middle lies on the line between its ends, as it does
+        # where a row is bent there and back; so bent rows are warped in short pieces.
+        self._step = _SHORT if is_bent(source, target) else target.width
 
     def warp(self, values: npt.NDArray[Any], method: str, nodata: float | None) -> npt.NDArray[Any]:
-        out = np.zeros((len(values), *self._target.shape), values.dtype)
+        height, width = self._target.shape
+        values = np.ascontiguousarray(values)
+        parts = [
+            self._warp_part(
+                values, Window(0, col, height, min(self._step, width - col)), method, nodata
+            )
+            for col in range(0, width, self._step)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+    def _warp_part(
+        self, values: npt.NDArray[Any], part: Window, method: str, nodata: float | None
+    ) -> npt.NDArray[Any]:
+        out = np.zeros((len(values), *part.shape), values.dtype)
         # Two rasters without a CRS share whatever plane they are in.
         crs = "EPSG:3857"
         scale = self._turned_scale()
         reproject(
-            np.ascontiguousarray(values),
+            values,
             out,
             src_transform=self._source.transform,
-            dst_transform=self._target.transform,
+            dst_transform=self._target.window(part).transform,
             src_crs=self._source.crs or crs,
             dst_crs=self._target.crs or crs,
             src_nodata=nodata,

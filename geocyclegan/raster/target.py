@@ -33,6 +33,7 @@ from geocyclegan.raster.windows import Window
 
 _MOST_PIXELS = 1 << 40
 _LEAP = 3.0
+_BENT = 0.5  # px
 _FAR = 1 << 40  # pixels: beyond any raster, and small enough to be added
 _TURNS = (-2, -1, 0, 1, 2)
 
@@ -180,6 +181,22 @@ def pixels_under(source: Grid, target: Grid) -> float:
     down = (cols[-1, 0] - cols[0, 0], rows[-1, 0] - rows[0, 0])
     area = abs(across[0] * down[1] - across[1] * down[0])
     return float(area) if math.isfinite(area) and area > 0 else 1.0
+
+
+def is_bent(source: Grid, target: Grid) -> bool:
+    """Say whether rows of `target` are curves on `source`, by more than a pixel may stray."""
+    if source.crs == target.crs:
+        return False
+    xs, ys = project(target.crs, source.crs, *sample_points(target, Window(0, 0, *target.shape)))
+    inverse = ~source.transform
+    found = []
+    for along in (inverse.a * xs + inverse.b * ys, inverse.d * xs + inverse.e * ys):
+        # A quarter of the way: half of it is straight where a row is bent there and back.
+        step = (along.shape[1] - 1) // 4
+        with np.errstate(invalid="ignore"):
+            strays = np.abs(along[:, step] - (along[:, 0] + along[:, 2 * step]) / 2)
+        found += [stray for stray in strays.ravel() if math.isfinite(stray)]
+    return max(found, default=0.0) > _BENT
 
 
 def regrid(grid: Grid, crs: CRS | None, res: tuple[float, float] | None, scene: str) -> Grid:

@@ -172,3 +172,24 @@ def test_one_point_without_a_place_does_not_spoil_the_others() -> None:
     xs, _, is_full = spread(grid, Window(0, 0, 110, 110), WGS84)
     assert not is_full
     assert 60 < xs.max() < 81
+
+
+def test_a_full_disk_seen_from_space(make_raster: MakeRaster) -> None:
+    disk = CRS.from_proj4("+proj=geos +h=35785831 +lon_0=0 +sweep=y +datum=WGS84")
+    grid = Grid(disk, Affine(5e4, 0, -5.5e6, 0, -5e4, 5.5e6), 220, 220)
+    rows, cols = np.mgrid[:220, :220] + 0.5
+    x, _ = project(disk, WGS84, cols * 5e4 - 5.5e6, 5.5e6 - rows * 5e4)
+    seen_from_there = np.isfinite(x)
+    pixels = np.where(seen_from_there, x + 200, np.nan)[np.newaxis].astype(np.float32)
+    path = make_raster("disk.tif", pixels, crs=disk, transform=grid.transform, nodata=np.nan)
+    target = box(-30, 30, 60, 1.0)
+    with AlignedScene(Scene(path), target) as scene:
+        got, valid = scene.read(Window(0, 0, *target.shape))
+    assert valid.all()
+    assert np.abs(got[0] - 200 - places(target)[0]).max() < 0.1
+    far = box(100, 30, 60, 1.0)
+    assert shared_window(grid, far) is None
+    wide = box(-90, 80, 160, 1.0)
+    with AlignedScene(Scene(path), wide) as scene:
+        valid = scene.read(Window(0, 0, *wide.shape))[1]
+    assert 0.4 < valid.mean() < 0.9
