@@ -23,9 +23,10 @@ from benchmarks.infer_memory import make_scene
 from benchmarks.infer_speed import make_bundle
 from geocyclegan.device import choose_device
 from geocyclegan.inference.engine import EngineOptions
+from geocyclegan.inference.options import TranslateOptions
 from geocyclegan.inference.precision import choose_precision
 from geocyclegan.inference.statistics import NormStats
-from geocyclegan.inference.translate import TranslateOptions, load_generator, translate_scene_with
+from geocyclegan.inference.translate import load_generator, translate_scene_with
 from geocyclegan.models import Generator
 
 

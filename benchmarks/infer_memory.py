@@ -58,8 +58,9 @@ def translate(scene_path: Path, out: Path, tile: int, mode: str) -> None:
 
     from geocyclegan.bundle import Bundle
     from geocyclegan.inference.engine import EngineOptions
+    from geocyclegan.inference.options import TranslateOptions
     from geocyclegan.inference.statistics import NormStats
-    from geocyclegan.inference.translate import TranslateOptions, translate_scene_with
+    from geocyclegan.inference.translate import translate_scene_with
     from geocyclegan.models.resnet import ResNetGenerator
     from geocyclegan.raster.domain import BandInfo, Domain
     from geocyclegan.raster.radiometry import BandScaling

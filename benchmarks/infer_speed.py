@@ -19,7 +19,8 @@ from geocyclegan.bundle import Bundle, load_bundle, save_bundle
 from geocyclegan.device import choose_device
 from geocyclegan.inference.engine import EngineOptions
 from geocyclegan.inference.levels import Read, SceneLevels, to_tensors
-from geocyclegan.inference.translate import TranslateOptions, translate_scene_with
+from geocyclegan.inference.options import TranslateOptions
+from geocyclegan.inference.translate import translate_scene_with
 from geocyclegan.models import Generator, build_generator
 from geocyclegan.models.passes import Patch, lockstep
 from geocyclegan.raster.domain import BandInfo, Domain

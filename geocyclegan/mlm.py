@@ -59,7 +59,7 @@ def mlm_item(
             {
                 "name": source_name(direction),
                 "description": "Stored units of the source domain, mapped to [-1, 1] by the scaling"
-                " of each band in model.json; 0 where there is no data.",
+                f" of each band in model.json; 0 where there is no data{_undeclared(source)}.",
                 "bands": inputs,
                 "input": {
                     "shape": [-1, len(inputs), tile, tile],
@@ -89,6 +89,11 @@ def mlm_item(
             "halo": generator["halo"],
             "normalization": document["normalization"],
             "steps": training.get("steps"),
+            **(
+                {"undeclared_nodata": source["undeclared_nodata"]}
+                if "undeclared_nodata" in source
+                else {}
+            ),
         },
     }
     if source.get("gsd"):
@@ -140,6 +145,12 @@ def target_name(direction: str) -> str:
 
 def _names(domain: Mapping[str, Any]) -> list[str]:
     return [band["name"] or f"band {i}" for i, band in enumerate(domain["bands"], start=1)]
+
+
+def _undeclared(domain: Mapping[str, Any]) -> str:
+    """Say which pixels are empty though no nodata value of a band says so."""
+    value = domain.get("undeclared_nodata")
+    return "" if value is None else f", which is also where all bands hold {value:.9g}"
 
 
 def _bands(domain: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -67,6 +67,28 @@ def test_an_item_says_what_goes_in_and_comes_out(folder: Path) -> None:
     }
 
 
+def test_an_item_tells_of_undeclared_nodata(tmp_path: Path, folder: Path) -> None:
+    networks: dict[Any, Any] = {
+        way: ("resnet6", build_generator("resnet6", in_channels=1, out_channels=1, width=2))
+        for way in ("a2b", "b2a")
+    }
+    band = (BandInfo(SCALING, "B04"),)
+    collared = save_bundle(
+        tmp_path / "collared",
+        method="cyclegan",
+        generators=networks,
+        domains={"a": Domain(band, "uint8", undeclared=0.0), "b": Domain(band, "uint8")},
+        tile=128,
+        training={},
+    )
+    there, back = (items(collared)[way]["properties"] for way in ("a2b", "b2a"))
+    assert there["mlm:hyperparameters"]["undeclared_nodata"] == 0.0
+    assert "where all bands hold 0." in there["mlm:input"][0]["description"]
+    for plain in (back, items(folder)["a2b"]["properties"]):
+        assert "undeclared_nodata" not in plain["mlm:hyperparameters"]
+        assert "all bands hold" not in plain["mlm:input"][0]["description"]
+
+
 def test_items_are_valid_stac(folder: Path) -> None:
     pystac = pytest.importorskip("pystac", reason="needs pystac and jsonschema")
     validation = pytest.importorskip("pystac.validation.stac_validator")

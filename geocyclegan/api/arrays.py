@@ -69,6 +69,22 @@ def valid_in_all_bands(pixels: Pixels, nodata: float | None, undeclared: float |
     return mask if undeclared is None else mask & ~all_hold(pixels, undeclared)
 
 
+def pixels_of(data: Any, domain: Domain) -> tuple[Pixels, Mask]:
+    """Return an array as pixels `(bands, height, width)`, and where they are valid.
+
+    Of a masked array, as rasterio reads with `masked=True`, a pixel is valid where no band is
+    masked.
+
+    Raises:
+        SceneError: see `require_bands`.
+    """
+    pixels = require_bands(np.asarray(data), domain)
+    valid = valid_in_all_bands(pixels, domain.nodata, domain.undeclared)
+    if isinstance(data, np.ma.MaskedArray):
+        valid = valid & ~np.ma.getmaskarray(data).reshape(pixels.shape).any(axis=0)
+    return pixels, valid
+
+
 def require_bands(pixels: Pixels, domain: Domain) -> Pixels:
     """Return pixels as `(bands, height, width)`; of one band, the axis may be missing.
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from geocyclegan.api.arrays import ArrayScene, Pixels, require_bands, valid_in_all_bands
+from geocyclegan.api.arrays import ArrayScene, Pixels, pixels_of
 from geocyclegan.api.options import typed
 from geocyclegan.bundle import Bundle, Direction, load_bundle, newest_bundle
 from geocyclegan.device import choose_device
@@ -19,7 +19,7 @@ from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.export.files import ExportOptions, ExportResult, export_model
 from geocyclegan.inference.engine import EngineOptions, TileEngine
 from geocyclegan.inference.levels import SceneLevels
-from geocyclegan.inference.precision import round_products
+from geocyclegan.inference.precision import rounded_products
 from geocyclegan.inference.run import RUNS
 from geocyclegan.inference.statistics import (
     STATS_MEMORY,
@@ -80,11 +80,11 @@ class Model:
 
     def source(self, direction: Direction = "a2b") -> Domain:
         """Bands, units and radiometry of what a direction takes."""
-        return self.bundle.source(direction)
+        return self.bundle.source(self.bundle.way(direction))
 
     def target(self, direction: Direction = "a2b") -> Domain:
         """Bands, units and radiometry of what a direction gives."""
-        return self.bundle.target(direction)
+        return self.bundle.target(self.bundle.way(direction))
 
     @overload
     def translate(
@@ -130,9 +130,9 @@ class Model:
                 `xarray.DataArray` with dimensions (band, y, x), as `rioxarray.open_rasterio` gives.
                 A DataArray on dask stays lazy, and each block is translated with its halo.
             direction: "a2b" or "b2a".
-            valid: `(height, width)`; None: where all bands are finite and not nodata, and not all
-                of them the undeclared value that the model remembers. Only for arrays; a DataArray
-                has its nodata value or NaN.
+            valid: `(height, width)`; None: where all bands are finite, not nodata and not masked
+                (`numpy.ma`), and not all of them the undeclared value that the model remembers.
+                Only for arrays; a DataArray has its nodata value or NaN.
             norm_stats: whose statistics to normalise with, as `infer --norm-stats`; "auto": as the
                 model was trained, and "frozen" on dask.
             statistics: given ones, from `statistics`, instead of `norm_stats`.
@@ -157,11 +157,9 @@ class Model:
             return translate_dataarray(
                 self, data, direction, norm_stats, statistics, EngineOptions(tile=tile, batch=batch)
             )
-        source = self.source(direction)
-        pixels = require_bands(np.asarray(data), source)
-        mask = np.asarray(valid)
-        if valid is None:
-            mask = valid_in_all_bands(pixels, source.nodata, source.undeclared)
+        pixels, mask = pixels_of(data, self.source(direction))
+        if valid is not None:
+            mask = np.asarray(valid)
         if mask.shape != pixels.shape[1:]:
             raise OptionError(f"valid: its shape is {mask.shape}; expected {pixels.shape[1:]}")
         options = EngineOptions(tile=tile, batch=batch)
@@ -193,15 +191,15 @@ class Model:
 
             scene = scene_of(cast("xr.DataArray", data), source)
         else:
-            pixels = require_bands(np.asarray(data), source)
-            scene = ArrayScene(pixels, None, source.nodata, source.undeclared)
+            scene = ArrayScene(*pixels_of(data, source))
         height, width = scene.shape
         mode = self._mode(generator, norm_stats)
         levels = SceneLevels(scene, source, height, width)
         how = StatisticsOptions(mode=mode, memory=memory)
         cut = EngineOptions(statistics=how)
         windows = self._engine(generator, direction, cut, None).measured(levels)
-        freeze_windows(generator, levels, windows, self.device, how)
+        with rounded_products("32"):
+            freeze_windows(generator, levels, windows, self.device, how)
         return generator.frozen()
 
     def generator(self, direction: Direction = "a2b") -> Generator:
@@ -210,7 +208,6 @@ class Model:
         Raises:
             BundleError: there is none, or it is damaged.
         """
-        round_products("32")
         return self.bundle.generator(direction, self.device)
 
     def frozen(self, direction: Direction, statistics: Statistics | None = None) -> Generator:
@@ -290,10 +287,11 @@ class Model:
         target = self.target(direction)
         made = np.empty((target.count, height, width), target.dtype)
         seen = False
-        for piece, _ in engine.run(scene, height, width):
-            rows, cols = piece.window.slices_in(Window(0, 0, height, width))
-            made[:, rows, cols] = piece.pixels
-            seen = seen or bool(piece.valid.any())
+        with rounded_products("32"):
+            for piece, _ in engine.run(scene, height, width):
+                rows, cols = piece.window.slices_in(Window(0, 0, height, width))
+                made[:, rows, cols] = piece.pixels
+                seen = seen or bool(piece.valid.any())
         if not seen:
             raise SceneError("no valid pixel in the array, so there is nothing to translate")
         return made

@@ -6,7 +6,18 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import (
+    Any,
+    Concatenate,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from geocyclegan.errors import OptionError
 
@@ -59,14 +70,31 @@ def typed(options: type, given: Mapping[str, Any], verb: str) -> dict[str, Any]:
     """Bring keyword arguments into the types of a dataclass: paths from text, tuples from lists.
 
     Raises:
-        OptionError: a name is no option of the verb.
+        OptionError: a name is no option of the verb, or a value none of its choices.
     """
     kinds = get_type_hints(options)
     known = {field.name for field in fields(options)}
     unknown = sorted(given.keys() - known)
     if unknown:
         raise OptionError(f"{unknown[0]}: no option of {verb}; it has: {', '.join(sorted(known))}")
+    for name, value in given.items():
+        choices = _choices(kinds[name])
+        if choices and value not in choices:
+            raise OptionError(f"{name}={value!r}: choose one of: {', '.join(map(repr, choices))}")
     return {name: _as(kinds[name], value) for name, value in given.items()}
+
+
+def _choices(kind: Any) -> list[Any]:
+    """Return the values of a type that has few; none of others."""
+    found: list[Any] = []
+    for each in get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,):
+        if get_origin(each) is Literal:
+            found += get_args(each)
+        elif each is NoneType:
+            found.append(None)
+        else:
+            return []
+    return found
 
 
 def _as(kind: Any, value: Any) -> Any:

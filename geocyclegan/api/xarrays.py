@@ -14,6 +14,7 @@ from geocyclegan.bundle import Direction
 from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.inference.engine import EngineOptions
 from geocyclegan.inference.levels import SceneLevels, to_tensors
+from geocyclegan.inference.precision import rounded_products
 from geocyclegan.inference.statistics import NormStats
 from geocyclegan.models.generator import Generator
 from geocyclegan.raster.domain import Domain
@@ -83,6 +84,8 @@ def _ordered(data: xr.DataArray, source: Domain) -> xr.DataArray:
     Raises:
         SceneError: its dimensions or bands are not those of the domain.
     """
+    if hasattr(data, "data_vars"):
+        raise SceneError("a Dataset: expected one DataArray; give data.to_dataarray('band')")
     if data.ndim == 2 and source.count == 1:
         data = data.expand_dims("band")
     if data.ndim != 3:
@@ -185,7 +188,7 @@ def _block(
     if not core.any():
         return target.to_pixels(np.zeros((target.count, *core.shape), np.float32), core)
     x, mask = to_tensors([(levels, valid)], device)
-    with torch.inference_mode():
+    with rounded_products("32"), torch.inference_mode():
         made = generator(x, mask)[0].float().cpu().numpy()
     return target.to_pixels(made[:, rows, cols], core)
 

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from geocyclegan.chips.choose import Choice, CutChip
 from geocyclegan.chips.cut import label_path
 from geocyclegan.chips.geometry import Geometry
@@ -41,10 +39,11 @@ from geocyclegan.chips.statistics import (
     save_statistics,
 )
 from geocyclegan.chips.survey import SceneFacts, warn_of_domains
-from geocyclegan.errors import OptionError, OutputError
+from geocyclegan.errors import OptionError, OutputError, SceneError
 from geocyclegan.files import flush_tree, fsync_folder, make_folder
 from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
+from geocyclegan.raster.footprint import footprints
 from geocyclegan.raster.radiometry import fit_scaling
 
 log = logging.getLogger(__name__)
@@ -135,7 +134,7 @@ def commit(
     for cut in cuts.values():
         save_statistics(statistics / f"{cut.scene.id}.npz", cut.statistics)
     rows = [row for cut in cuts.values() for row in _rows(cut, options)]
-    outlines = [o for cut in cuts.values() for o in footprints(cut.scene, cut.choice.chips)]
+    outlines = [o for cut in cuts.values() for o in _outlines(cut.scene, cut.choice.chips)]
     if not options.virtual:
         _publish(cutting_folder(out, name), out, rows)
     write_record(out, name, record)
@@ -300,37 +299,12 @@ def remove_stale(
             file.unlink(missing_ok=True)
 
 
-def footprints(scene: SceneFacts, chips: Sequence[CutChip]) -> list[Any]:
+def _outlines(scene: SceneFacts, chips: Sequence[CutChip]) -> list[Any]:
     """Return the outline of each chip in longitude and latitude; None where it has no place."""
-    import geopandas
-
-    if scene.grid.crs is None or not chips:
+    if scene.grid.crs is None:
         return [None] * len(chips)
-    outlines = [scene.grid.window(chip.plan.window).footprint() for chip in chips]
     try:
-        series = geopandas.GeoSeries(outlines, crs=scene.grid.crs.to_wkt()).to_crs("EPSG:4326")
-    except Exception as error:  # pyproj raises its own classes, one per stage
+        return footprints(scene.grid, [chip.plan.window for chip in chips])
+    except SceneError as error:
         log.warning("%s: its footprints cannot be put on the globe (%s)", scene.path, error)
         return [None] * len(chips)
-    return [_on_globe(line) if np.isfinite(line.bounds).all() else None for line in series]
-
-
-def _on_globe(outline: Any) -> Any:
-    """Cut an outline that crosses the 180th meridian in two, which else would span the globe."""
-    import shapely
-
-    west, _, east, _ = outline.bounds
-    if east - west <= 180.0 and east <= 180.0:
-        return outline
-    if east - west > 180.0:
-        outline = shapely.transform(
-            outline, lambda xy: np.where(xy < [0, -90], np.add(xy, [360, 0]), xy)
-        )
-    parts = [
-        shapely.intersection(outline, shapely.box(-180, -90, 180, 90)),
-        shapely.transform(
-            shapely.intersection(outline, shapely.box(180, -90, 540, 90)),
-            lambda xy: np.subtract(xy, [360, 0]),
-        ),
-    ]
-    return shapely.union_all(parts)

@@ -19,6 +19,7 @@ from geocyclegan.chips.reader import ChipSet
 from geocyclegan.chips.source import Source
 from geocyclegan.errors import ChipsError, NotFoundError, SceneError
 from geocyclegan.progress import Progress
+from geocyclegan.raster.globe import near_greenwich
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
@@ -228,6 +229,7 @@ def _grid_of_source(source: Source) -> Grid:
 def _grid_key(grid: Grid | None) -> Hashable:
     if grid is None or not grid.is_georeferenced:
         return None
+    grid = near_greenwich(grid)
     pixel = max(grid.pixel_size)
     # The other corners say whether size and rotation of the pixels are alike.
     corners = (*grid.xy(0, 0), *grid.xy(grid.height, grid.width), *grid.xy(0, grid.width))

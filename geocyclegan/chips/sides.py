@@ -19,6 +19,7 @@ from rasterio.crs import CRS
 from geocyclegan.chips.geometry import Geometry, is_divisible
 from geocyclegan.chips.manifest import Split
 from geocyclegan.chips.survey import SceneFacts
+from geocyclegan.raster.globe import near_greenwich
 from geocyclegan.raster.grid import Grid
 
 _SENSORS = re.compile(
@@ -67,7 +68,7 @@ def place_of(scene: SceneFacts) -> str:
 
 def _middle(grid: Grid) -> str:
     assert grid.crs is not None  # for mypy
-    x, y = grid.xy(grid.height / 2, grid.width / 2)
+    x, y = near_greenwich(grid).xy(grid.height / 2, grid.width / 2)
     digits = 6 if grid.crs.is_geographic else 1
     return f"{_code(grid.crs)} {x:.{digits}f} {y:.{digits}f}"
 

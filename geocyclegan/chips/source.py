@@ -165,9 +165,7 @@ class OpenSource:
     def __init__(self, source: Source) -> None:
         self._packing = source.packing
         with ExitStack() as stack:
-            scene = open_scene(
-                source.path, list(map(str, source.bands)), amplitude=source.amplitude
-            )
+            scene = open_scene(source.path, source.bands, amplitude=source.amplitude)
             stack.enter_context(scene)
             scene.leave_out(source.undeclared)
             self._raster: Raster = scene

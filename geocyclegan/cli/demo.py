@@ -61,7 +61,8 @@ def command(settings: Settings, out: Path, steps: int, seed: int, overwrite: boo
     from geocyclegan.chips.tiler import chip_pairs, chip_scenes
     from geocyclegan.errors import OutputError
     from geocyclegan.inference.engine import EngineOptions
-    from geocyclegan.inference.translate import TranslateOptions, translate_scene
+    from geocyclegan.inference.options import TranslateOptions
+    from geocyclegan.inference.translate import translate_scene
     from geocyclegan.training.config import TrainConfig
     from geocyclegan.training.loop import train
 

@@ -22,7 +22,9 @@ def one_line(ctx: click.Context) -> Iterator[None]:
     except GeoCycleGANError as error:
         if ctx.params.get("debug"):
             raise
-        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        # Spaces are kept: a message may hold a path, or a command to be copied.
+        line = " ".join(part.strip() for part in str(error).splitlines())
+        click.echo(f"Error: {line}", err=True)
         ctx.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("Error: interrupted; nothing half-written was left", err=True)

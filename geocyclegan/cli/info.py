@@ -177,7 +177,24 @@ def _grid_lines(grid: Grid) -> list[str]:
         f"  CRS         {place}",
         f"  pixel       {across:.6g} x {down:.6g}{ground}",
         f"  bounds      {bounds}",
+        *_place_lines(grid),
     ]
+
+
+def _place_lines(grid: Grid) -> list[str]:
+    """Return longitudes and latitudes, where the bounds do not tell them."""
+    from geocyclegan.errors import SceneError
+    from geocyclegan.raster.footprint import bounds_on_globe
+
+    try:
+        bounds = None if grid.crs is None else bounds_on_globe(grid)
+    except SceneError:
+        bounds = None
+    if bounds is None or bounds == grid.footprint().bounds:
+        return []
+    west, south, east, north = (f"{number:.6g}" for number in bounds)
+    how = ", across the 180th meridian" if bounds[0] > bounds[2] else ""
+    return [f"  lon, lat    {west} to {east}, {south} to {north}{how}"]
 
 
 def _crs_name(crs: CRS) -> str:

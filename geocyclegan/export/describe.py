@@ -127,6 +127,7 @@ def describe_domain(domain: Domain) -> dict[str, Any]:
         ],
         "dtype": domain.dtype,
         "nodata": domain.to_json()["nodata"],
+        **({} if domain.undeclared is None else {"undeclared_nodata": domain.undeclared}),
         "gsd": domain.gsd,
     }
 

@@ -25,18 +25,13 @@ from geocyclegan.crew_check import check_crew, stamp
 from geocyclegan.errors import ClusterError, GeoCycleGANError, OptionError
 from geocyclegan.files import make_folder, output_lock
 from geocyclegan.inference import member
+from geocyclegan.inference.fitting import open_scene
 from geocyclegan.inference.levels import SceneLevels
 from geocyclegan.inference.member import Place, SceneJob
 from geocyclegan.inference.memory import budget_of
+from geocyclegan.inference.options import TranslateOptions
 from geocyclegan.inference.precision import choose_precision
-from geocyclegan.inference.translate import (
-    KEPT_FROM_TILES,
-    SceneWork,
-    TranslateOptions,
-    nothing_valid,
-    open_scene,
-    prepare,
-)
+from geocyclegan.inference.translate import KEPT_FROM_TILES, SceneWork, nothing_valid, prepare
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.moments import Moments
 from geocyclegan.models.passes import merged

@@ -18,7 +18,7 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
-from geocyclegan.errors import MemoryShortage
+from geocyclegan.errors import MemoryShortage, OptionError
 from geocyclegan.inference.blend import BlendPlan, blended
 from geocyclegan.inference.dense import Cell, DenseStatistics
 from geocyclegan.inference.forward import Launched, TileForward, Translator, chunks, halved
@@ -56,6 +56,9 @@ class EngineOptions:
             without a bounded receptive field, the crops of "sample" and the cells of "dense".
         shift: px in the first tile of each axis if not `tile`, to compare tile grids.
         statistics: whose statistics to normalise with; "auto" is not for the engine.
+
+    Raises:
+        OptionError: a tile or batch below 1.
     """
 
     tile: int | None = None
@@ -63,6 +66,11 @@ class EngineOptions:
     window: int = 256
     shift: int = 0
     statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
+
+    def __post_init__(self) -> None:
+        for name, value in (("tile", self.tile), ("batch", self.batch)):
+            if value is not None and value < 1:
+                raise OptionError(f"--{name} {value}: expected 1 or more")
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,16 +21,17 @@ from geocyclegan import __version__
 from geocyclegan.bundle import Bundle, load_bundle
 from geocyclegan.crew_check import stamp
 from geocyclegan.errors import ClusterError, OutputError
+from geocyclegan.inference.fitting import open_scene
 from geocyclegan.inference.levels import SceneLevels
 from geocyclegan.inference.memory import free_memory
+from geocyclegan.inference.options import TranslateOptions
+from geocyclegan.inference.precision import choose_precision, rounded_products
 from geocyclegan.inference.resume import read_piece, save_piece
 from geocyclegan.inference.statistics import Measured, choose_store, patches_of
 from geocyclegan.inference.translate import (
     SceneWork,
-    TranslateOptions,
     load_generator,
     nothing_valid,
-    open_scene,
     prepare,
     write_product,
 )
@@ -254,7 +255,8 @@ def _exclusive(job: SceneJob) -> Iterator[tuple[Generator, Bundle]]:
                 raise ClusterError(f"worker {_name()}: {job.model} is another model there")
             _memory.loaded.clear()
             _memory.loaded[key] = load_generator(bundle, options), bundle
-        yield _memory.loaded[key]
+        with rounded_products(choose_precision(options.precision, options.device)):
+            yield _memory.loaded[key]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ mantissa would show bands.
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -19,6 +20,7 @@ from geocyclegan.errors import OptionError
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.opaque import OpaqueGenerator
 from geocyclegan.models.padding import replace_padding
+from geocyclegan.rounding import tf32
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,6 @@ def lower(generator: nn.Module, precision: Precision) -> None:
     """
     if precision == "auto":
         raise ValueError("resolve the precision first")
-    round_products(precision)
     dtype = _DTYPES[precision]
     if dtype == torch.float32 or not isinstance(generator, Generator):
         return
@@ -83,15 +84,14 @@ def lower(generator: nn.Module, precision: Precision) -> None:
     last.register_forward_pre_hook(partial(_cast, torch.float32))
 
 
-def round_products(precision: Precision) -> None:
-    """Say whether CUDA may round what convolutions of single precision multiply, to TF32.
+def rounded_products(precision: Precision) -> AbstractContextManager[None]:
+    """Say whether CUDA may round what convolutions multiply to TF32, while a block runs.
 
     It does by default. In half precision that is what the last convolution can afford; otherwise
     single precision is meant, and so it is in the products of matrices, which statistics are made
     with.
     """
-    torch.backends.cudnn.allow_tf32 = precision != "32"
-    torch.backends.cuda.matmul.allow_tf32 = False
+    return tf32(convolutions=precision != "32")
 
 
 def _cast(dtype: torch.dtype, module: nn.Module, args: tuple[Any, ...]) -> tuple[Tensor, ...]:

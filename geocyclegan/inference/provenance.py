@@ -22,6 +22,9 @@ def tags_of(
         style: what a style was asked for by; None: the mean, or there are none.
     """
     styled = {} if style is None else {"GEOCYCLEGAN_STYLE": Path(style).name}
+    # What the file does not say of itself, and yet made its pixels invalid.
+    undeclared = scene.undeclared
+    nodata = {} if undeclared is None else {"GEOCYCLEGAN_SOURCE_NODATA": f"{undeclared:.9g}"}
     return {
         "AREA_OR_POINT": "Area",
         "SYNTHETIC": "YES",
@@ -33,4 +36,5 @@ def tags_of(
         **styled,
         "GEOCYCLEGAN_SOURCE": ", ".join(Path(path).name for path in scene.files[:20]),
         "GEOCYCLEGAN_SOURCE_BANDS": ",".join(band.label for band in scene.bands),
+        **nodata,
     }

@@ -12,14 +12,10 @@ from geocyclegan.device import choose_device
 from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
 from geocyclegan.inference.devices import count_devices, device_crew
 from geocyclegan.inference.engine import EngineOptions
+from geocyclegan.inference.options import TranslateOptions
 from geocyclegan.inference.precision import Precision
 from geocyclegan.inference.statistics import STATS_MEMORY, NormStats, StatisticsOptions
-from geocyclegan.inference.translate import (
-    TranslateOptions,
-    load_generator,
-    refuse_output,
-    translate_scene_with,
-)
+from geocyclegan.inference.translate import load_generator, refuse_output, translate_scene_with
 from geocyclegan.raster.bandfiles import short_name
 from geocyclegan.raster.sources import expand_scenes
 

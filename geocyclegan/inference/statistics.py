@@ -88,6 +88,8 @@ def resolve_mode(
     Raises:
         OptionError: the bundle or the generator cannot do what was asked for.
     """
+    if asked not in get_args(NormStats):
+        raise OptionError(f"--norm-stats {asked}: choose one of: {', '.join(get_args(NormStats))}")
     if not generator.norm_layers():
         return "tile"
     bounded = generator.halo is not None

@@ -27,9 +27,10 @@ from rasterio.warp import reproject
 from geocyclegan.errors import SceneError
 from geocyclegan.raster.bands import SourceBand
 from geocyclegan.raster.domain import cast_values
+from geocyclegan.raster.globe import columns_per_turn, is_geographic, near_greenwich
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.scene import Scene
-from geocyclegan.raster.target import pixels_under, window_on
+from geocyclegan.raster.target import Piece, is_bent, pieces_under, pixels_under
 from geocyclegan.raster.windows import Window
 
 RESAMPLINGS = (
@@ -46,6 +47,7 @@ _KEPT_TILES = 64
 _SAME_PLACE = 0.01  # of a pixel
 # The warper may stray this far (in pixels) where it interpolates between exact positions.
 _TOLERANCE = 0.02
+_SHORT = 16  # px
 
 
 class Raster(Protocol):
@@ -76,6 +78,14 @@ def shift_between(source: Grid, target: Grid) -> tuple[int, int] | None:
     """
     if source.crs != target.crs:
         return None
+    if is_geographic(source.crs) and columns_per_turn(source) is None:
+        # Longitudes may be counted from another turn, which need not be a whole number of pixels.
+        pieces = pieces_under(source, target, Window(0, 0, *target.shape), 0.0)
+        if len(pieces) > 1:
+            return None
+        if pieces:
+            window, grid = pieces[0].window, pieces[0].grid
+            source = grid.window(Window(-window.row, -window.col, *source.shape))
     step = ~source.transform * target.transform
     drift = max(abs(step.a - 1), abs(step.b), abs(step.d), abs(step.e - 1))
     row, col = round(step.f), round(step.c)
@@ -100,6 +110,7 @@ class AlignedScene:
         self.path, self.bands = scene.path, scene.bands
         self.dtype, self.nodata = scene.dtype, scene.nodata
         self._shift = shift_between(scene.grid, grid)
+        self._around = columns_per_turn(scene.grid)
         self._methods = [_method(band, resampling) for band in scene.bands]
         self._kept: OrderedDict[Window, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
         self._kept = OrderedDict()
@@ -152,7 +163,7 @@ class AlignedScene:
         if self._shift is not None:
             row, col = self._shift
             moved = Window(window.row + row, window.col + col, window.height, window.width)
-            pixels, valid = self._scene.read(moved)
+            pixels, valid = self._read_around(moved)
             inside = window.clip(*self.grid.shape)
             if inside != window:
                 outside = np.ones(window.shape, np.bool_)
@@ -188,13 +199,50 @@ class AlignedScene:
         self._kept[tile] = found
         return found
 
+    def _read_around(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Read a window of the scene; what lies beyond its sides is looked for once around."""
+        height, width = self._scene.grid.shape
+        around = self._around
+        if around is None:
+            return self._scene.read(window)
+        turns = range(-window.col_stop // around + 1, -((window.col - width) // around))
+        if turns in (range(0), range(1)):
+            return self._scene.read(window)
+        pixels = np.zeros((len(self.bands), *window.shape), self.dtype)
+        valid = np.zeros(window.shape, np.bool_)
+        free = np.ones(window.width, np.bool_)  # a scene may hold its first columns twice
+        for turn in turns:
+            by = turn * around
+            part = Window(window.row, window.col + by, *window.shape).clip(height, width)
+            if 0 in part.shape:
+                continue
+            values, mask = self._scene.read(part)
+            here = Window(part.row, part.col - by, *part.shape)
+            rows, cols = here.slices_in(window)
+            fresh = free[cols]
+            pixels[:, rows, cols][:, :, fresh] = values[:, :, fresh]
+            valid[rows, cols][:, fresh] = mask[:, fresh]
+            free[cols] = False
+        return pixels, valid
+
     def _warp(self, tile: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         pixels = np.zeros((len(self.bands), *tile.shape), self.dtype)
-        source = window_on(self._scene.grid, self.grid, tile, self._margin)
-        if 0 in source.shape:
-            return pixels, np.zeros(tile.shape, np.bool_)
-        values, mask = self._scene.read(source)
-        places = _Places(self._scene.grid.window(source), self.grid.window(tile))
+        valid = np.zeros(tile.shape, np.bool_)
+        for piece in pieces_under(self._scene.grid, self.grid, tile, self._margin):
+            values, mask = self._warp_piece(piece, self.grid.window(tile))
+            fresh = mask & ~valid
+            pixels[:, fresh] = values[:, fresh]
+            valid |= mask
+        return pixels, valid
+
+    def _warp_piece(
+        self, piece: Piece, target: Grid
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        pixels = np.zeros((len(self.bands), *target.shape), self.dtype)
+        values, mask = self._read_around(piece.window)
+        if target.crs != piece.grid.crs:
+            target = near_greenwich(target)
+        places = _Places(piece.grid, target)
         try:
             valid = places.warp(mask.astype(np.uint8)[np.newaxis], "nearest", 0)[0] > 0
             for method in sorted(set(self._methods)):
@@ -219,17 +267,33 @@ class _Places:
 
     def __init__(self, source: Grid, target: Grid) -> None:
         self._source, self._target = source, target
+        # GDAL takes a row for straight whose middle lies on the line between its ends, as it does
+        # where a row is bent there and back; so bent rows are warped in short pieces.
+        self._step = _SHORT if is_bent(source, target) else target.width
 
     def warp(self, values: npt.NDArray[Any], method: str, nodata: float | None) -> npt.NDArray[Any]:
-        out = np.zeros((len(values), *self._target.shape), values.dtype)
+        height, width = self._target.shape
+        values = np.ascontiguousarray(values)
+        parts = [
+            self._warp_part(
+                values, Window(0, col, height, min(self._step, width - col)), method, nodata
+            )
+            for col in range(0, width, self._step)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+    def _warp_part(
+        self, values: npt.NDArray[Any], part: Window, method: str, nodata: float | None
+    ) -> npt.NDArray[Any]:
+        out = np.zeros((len(values), *part.shape), values.dtype)
         # Two rasters without a CRS share whatever plane they are in.
         crs = "EPSG:3857"
         scale = self._turned_scale()
         reproject(
-            np.ascontiguousarray(values),
+            values,
             out,
             src_transform=self._source.transform,
-            dst_transform=self._target.transform,
+            dst_transform=self._target.window(part).transform,
             src_crs=self._source.crs or crs,
             dst_crs=self._target.crs or crs,
             src_nodata=nodata,

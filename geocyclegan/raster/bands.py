@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from rasterio.enums import ColorInterp
 
 from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.raster.domain import Domain
+
+log = logging.getLogger(__name__)
 
 _COLOURS = {"red", "green", "blue"}
 _MOST_LISTED = 16
@@ -46,9 +51,31 @@ class SourceBand:
         return self.name or f"band {self.index}"
 
 
+@cache
+def _warn_of_scale(path: str) -> None:
+    """Say so once, however often the file is opened."""
+    log.warning(
+        "%s: a scale of 0, or a scale or offset that is no finite number, makes nothing of what is"
+        " stored; it is left out",
+        path,
+    )
+
+
+def _packing(path: str, scale: float, offset: float) -> tuple[float, float]:
+    """Return scale and offset, those that would lose every number left out."""
+    if scale != 0.0 and math.isfinite(scale) and math.isfinite(offset):
+        return scale, offset
+    _warn_of_scale(path)
+    return 1.0, 0.0
+
+
 def describe_bands(dataset: Any) -> tuple[SourceBand, ...]:
     """Describe all bands of an open rasterio dataset."""
     colors = color_names(dataset)
+    packings = [
+        _packing(dataset.name, scale, offset)
+        for scale, offset in zip(dataset.scales, dataset.offsets, strict=True)
+    ]
     return tuple(
         SourceBand(
             index=i + 1,
@@ -56,8 +83,8 @@ def describe_bands(dataset: Any) -> tuple[SourceBand, ...]:
             dtype=dataset.dtypes[i],
             nodata=dataset.nodatavals[i],
             unit=dataset.units[i] or None,
-            scale=dataset.scales[i],
-            offset=dataset.offsets[i],
+            scale=packings[i][0],
+            offset=packings[i][1],
             color=colors[i],
         )
         for i in range(dataset.count)
@@ -73,11 +100,14 @@ def color_names(dataset: Any) -> list[str]:
         return [ColorInterp.undefined.name] * int(dataset.count)
 
 
-def resolve_bands(wanted: Sequence[str], names: Sequence[str | None], where: str) -> list[int]:
+def resolve_bands(
+    wanted: Sequence[str | int], names: Sequence[str | None], where: str
+) -> list[int]:
     """Turn numbers ("3", "2-4") and descriptions ("B04", any case) into band numbers from 1.
 
     Args:
-        wanted: what was asked for.
+        wanted: what was asked for; text may be a description, even one that is a number, and a
+            number is that of a band.
         names: the name of each band that there is, or None.
         where: what to call the file in an error.
 
@@ -89,9 +119,9 @@ def resolve_bands(wanted: Sequence[str], names: Sequence[str | None], where: str
         by_name.setdefault((name or "").casefold(), []).append(i)
     found: list[int] = []
     for item in wanted:
-        text = item.strip()
+        text = str(item).strip()
         number = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-        if text and text.casefold() in by_name:
+        if isinstance(item, str) and text and text.casefold() in by_name:
             same = by_name[text.casefold()]
             if len(same) > 1:
                 raise OptionError(
@@ -112,11 +142,11 @@ def resolve_bands(wanted: Sequence[str], names: Sequence[str | None], where: str
     if not found:
         raise OptionError("--bands: no band was named")
     if len(set(found)) < len(found):
-        raise OptionError(f"--bands {','.join(wanted)}: a band is named twice")
+        raise OptionError(f"--bands {','.join(map(str, wanted))}: a band is named twice")
     return found
 
 
-def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[str]:
+def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[int]:
     """Choose the bands of a scene that a model wants, by name, or by order where names lack.
 
     Where some have no name, order decides, if bands that are named on both sides agree with it.
@@ -126,6 +156,9 @@ def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[s
         there: all bands of the scene.
         where: what to call the scene in an error.
 
+    Returns:
+        Their numbers, from 1.
+
     Raises:
         SceneError: they are not there; it names what the model wants and what the scene has.
     """
@@ -134,10 +167,10 @@ def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[s
     found = [None if band.name is None else band.name.casefold() for band in have]
     # A name that several bands have says nothing.
     if all(name and wanted.count(name) == found.count(name) == 1 for name in wanted):
-        return [str(have[found.index(name)].index) for name in wanted]
+        return [have[found.index(name)].index for name in wanted]
     unnamed = not any(found) or not any(wanted)
     if len(have) == domain.count and (unnamed or _is_same_order(wanted, found)):
-        return [str(band.index) for band in have]
+        return [band.index for band in have]
     remedy = "choose them in that order with --bands"
     if len(have) < domain.count <= len(there):
         alpha = next(band.index for band in there if band.color == "alpha")

@@ -20,6 +20,8 @@ from geocyclegan.raster.windows import Window
 
 # Length of a degree of latitude on the WGS 84 ellipsoid's authalic sphere (radius 6 371 007.2 m).
 METRES_PER_DEGREE = math.pi / 180.0 * 6_371_007.2
+_FARTHEST = 1e15  # map units
+_THINNEST = 1e-9  # of the area of a rectangle with a pixel's sides
 
 
 @lru_cache(maxsize=64)
@@ -53,6 +55,16 @@ class Grid:
     def is_georeferenced(self) -> bool:
         """True if the pixels have a place: a CRS or a transform of their own."""
         return self.crs is not None or self.transform != Affine.identity()
+
+    @property
+    def is_sound(self) -> bool:
+        """True if every pixel has an area and a place that can be computed with."""
+        numbers = [*self.transform[:6], *self.xy(self.height, self.width)]
+        if not all(math.isfinite(number) and abs(number) < _FARTHEST for number in numbers):
+            return False
+        # Of pixels on a line, rounding may leave a hair of area.
+        across, down = self.pixel_size
+        return abs(self.transform.determinant) > _THINNEST * across * down > 0.0
 
     @property
     def pixel_size(self) -> tuple[float, float]:

@@ -19,7 +19,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window as RasterioWindow
@@ -30,6 +29,7 @@ from geocyclegan.raster.bands import SourceBand, color_names, describe_bands, re
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import GDAL_ERRORS, HONEST_PNG, first_line, open_dataset
 from geocyclegan.raster.undeclared import all_hold
+from geocyclegan.raster.ungridded import without_grid
 from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,8 @@ class Scene:
 
     Args:
         path: a file, a URL or a sub-dataset's name.
-        bands: numbers ("1", "2-4") or descriptions; None takes all but alpha.
+        bands: descriptions or numbers ("1", "2-4") as a user has them, or numbers; None takes all
+            but alpha.
         amplitude: read complex pixels as their amplitude; without it they are refused.
         classes: the pixels are classes, not measurements: colour-table indexes are welcome, and
             no value is taken for nodata, since nodata is a class, too.
@@ -67,7 +68,7 @@ class Scene:
     def __init__(
         self,
         path: str | Path,
-        bands: Sequence[str] | None = None,
+        bands: Sequence[str | int] | None = None,
         *,
         amplitude: bool = False,
         classes: bool = False,
@@ -225,9 +226,7 @@ class Scene:
         area = RasterioWindow(window.col, window.row, window.width, window.height)
         try:
             with rasterio.Env(**HONEST_PNG):
-                pixels = self._dataset.read(
-                    indexes, window=area, out_shape=shape and (len(indexes), *shape)
-                )
+                pixels = self._read_pixels(indexes, area, shape)
                 valid = self._read_mask(pixels, indexes, area)
         except (*GDAL_ERRORS, MemoryError) as error:
             raise SceneError(
@@ -245,6 +244,18 @@ class Scene:
         if self.undeclared is not None:
             valid &= ~all_hold(pixels, self.undeclared)
         return pixels, valid
+
+    def _read_pixels(
+        self, indexes: list[int], area: RasterioWindow, shape: tuple[int, int] | None
+    ) -> npt.NDArray[Any]:
+        kinds = {band.dtype for band in self.bands}
+        if len(kinds) == 1:
+            out = None if shape is None else (len(indexes), *shape)
+            return np.asarray(self._dataset.read(indexes, window=area, out_shape=out))
+        # Rasterio reads bands of several types one by one only.
+        kind = np.result_type(*kinds)
+        bands = [self._dataset.read(i, window=area, out_shape=shape) for i in indexes]
+        return np.stack([band.astype(kind) for band in bands])
 
     def _read_mask(
         self, pixels: npt.NDArray[Any], indexes: list[int], area: RasterioWindow
@@ -296,7 +307,7 @@ class Scene:
             return None
         return crs
 
-    def _choose(self, wanted: Sequence[str] | None) -> tuple[SourceBand, ...]:
+    def _choose(self, wanted: Sequence[str | int] | None) -> tuple[SourceBand, ...]:
         if wanted is None:
             chosen = tuple(band for band in self.all_bands if band.color != "alpha")
             if not chosen:
@@ -320,17 +331,16 @@ class Scene:
                 f"{self.path}: its pixels are complex; say how to read them, --scale db for"
                 " amplitude in decibel"
             )
-        if d.transform == Affine.identity():
-            if d.gcps[0]:
-                raise SceneError(
-                    f"{self.path}: it has ground control points and no transform; put it on a"
-                    f" grid first: gdalwarp {shlex.quote(self.path)} warped.tif"
-                )
-            if d.tags(ns="RPC"):
-                raise SceneError(
-                    f"{self.path}: it has rational polynomial coefficients and no transform; put"
-                    f" it on a grid first: gdalwarp -rpc {shlex.quote(self.path)} warped.tif"
-                )
+        elsewhere = without_grid(d, self.path)
+        if elsewhere is not None:
+            raise SceneError(f"{self.path}: {elsewhere}")
+        if not Grid(None, d.transform, d.height, d.width).is_sound:
+            numbers = ", ".join(f"{number:g}" for number in d.transform.to_gdal())
+            raise SceneError(
+                f"{self.path}: its transform ({numbers}) gives its pixels no place; correct it with"
+                " gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM, or take it away: gdal_edit.py"
+                f" -unsetgt {shlex.quote(self.path)}"
+            )
         self._check_block(self.block_shape)
 
     def _check_block(self, shape: tuple[int, int]) -> None:

@@ -28,7 +28,7 @@ from geocyclegan.raster.windows import Window
 
 def open_scene(
     path: str | Path,
-    bands: Sequence[str] | None = None,
+    bands: Sequence[str | int] | None = None,
     *,
     amplitude: bool = False,
     classes: bool = False,
@@ -59,7 +59,7 @@ class StackedScene(Scene):
         self,
         path: str,
         files: Sequence[BandFile],
-        bands: Sequence[str] | None = None,
+        bands: Sequence[str | int] | None = None,
         *,
         amplitude: bool = False,
         classes: bool = False,
@@ -74,7 +74,7 @@ class StackedScene(Scene):
             ]
             every: list[SourceBand] = []
             self._home: dict[int, tuple[int, int]] = {}
-            default = []
+            default: list[int] = []
             for at, (file, part) in enumerate(zip(files, parts, strict=True)):
                 part.redescribe([_told(band, file, part) for band in part.all_bands])
                 for band in part.all_bands:
@@ -82,7 +82,7 @@ class StackedScene(Scene):
                     self._home[index] = at, band.index
                     every.append(replace(band, index=index))
                     if file.chosen and band.color != "alpha" and not is_class(every[-1]):
-                        default.append(str(index))
+                        default.append(index)
             self.all_bands = tuple(every)
             self.bands = self._choose(bands if bands is not None or not default else default)
             self._parts = self._view(parts)

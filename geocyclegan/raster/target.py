@@ -7,23 +7,35 @@ one each still share a lattice.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
 from affine import Affine
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, RasterioError
-from rasterio.warp import transform as transform_points
+from rasterio.errors import CRSError
 
 from geocyclegan.errors import OptionError, SceneError
-from geocyclegan.raster.grid import Grid
+from geocyclegan.raster.footprint import footprints
+from geocyclegan.raster.globe import (
+    FULL_TURN,
+    Points,
+    columns_per_turn,
+    is_geographic,
+    near_greenwich,
+    project,
+    sample_points,
+    spread,
+    turned_by,
+)
+from geocyclegan.raster.grid import METRES_PER_DEGREE, Grid
 from geocyclegan.raster.windows import Window
 
-# Points along each side of a grid that stand for it in another CRS, where straight lines bend.
-_POINTS = 21
 _MOST_PIXELS = 1 << 40
+_LEAP = 3.0
+_BENT = 0.5  # px
+_FAR = 1 << 40  # pixels: beyond any raster, and small enough to be added
+_TURNS = (-2, -1, 0, 1, 2)
 
 
 def parse_crs(text: str) -> CRS:
@@ -57,75 +69,134 @@ def parse_res(text: str) -> tuple[float, float]:
     return numbers[0], numbers[-1]
 
 
-def project(
-    source: CRS | None, target: CRS | None, xs: npt.NDArray[np.float64], ys: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Bring points from one CRS into another; what has no place there becomes infinite.
+@dataclass(frozen=True)
+class Piece:
+    """Pixels of a scene that lie under a window of another grid.
 
-    Raises:
-        SceneError: one CRS is missing, or there is no way between them.
+    Attributes:
+        window: in the scene; to the left and right of one that goes around the globe, it may reach
+            beyond, which means its other end.
+        grid: where they lie, with longitudes counted as those of the other grid are.
     """
-    if source == target:
-        return xs, ys
-    if source is None or target is None:
-        raise SceneError("one raster has a CRS, the other has none, so neither places the other")
-    try:
-        x, y = transform_points(source, target, xs.ravel(), ys.ravel())
-    except (RasterioError, CPLE_BaseError) as error:
-        raise SceneError(f"there is no way from one CRS to the other ({error})") from error
-    return np.asarray(x).reshape(xs.shape), np.asarray(y).reshape(ys.shape)
+
+    window: Window
+    grid: Grid
 
 
-def sample_points(grid: Grid, window: Window) -> tuple[npt.NDArray[np.float64], ...]:
-    """Return map coordinates of points spread over a window of a grid, its outline included."""
-    rows = np.linspace(window.row, window.row_stop, _POINTS)[:, np.newaxis]
-    cols = np.linspace(window.col, window.col_stop, _POINTS)[np.newaxis, :]
-    t = grid.transform
-    return t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
-
-
-def window_on(source: Grid, target: Grid, window: Window, margin: float) -> Window:
+def pieces_under(source: Grid, target: Grid, window: Window, margin: float) -> list[Piece]:
     """Return the pixels of `source` that lie under a window of `target`, and a margin.
 
-    The window is empty where the two are apart.
+    There is none where the two are apart, and more than one where longitudes of the scene begin and
+    end within the window.
 
     Raises:
         SceneError: they cannot be brought together.
     """
-    xs, ys = project(target.crs, source.crs, *sample_points(target, window))
-    known = np.isfinite(xs) & np.isfinite(ys)
-    if not known.any():
-        return Window(0, 0, 0, 0)
+    xs, ys, is_full = spread(target, window, source.crs)
+    if not xs.size:
+        return []
+    if not is_geographic(source.crs):
+        found = _hull(source, xs, ys, margin)
+        found = found.clip(*source.shape)
+        return [] if 0 in found.shape else [Piece(found, source.window(found))]
+    is_same = source.crs == target.crs
+    around = columns_per_turn(source)
+    pieces = []
+    if around is not None and source.width >= around:
+        found = _hull(source, xs, ys, margin)
+        rows = found.clip(source.height, source.width)
+        found = Window(rows.row, found.col, rows.height, found.width)
+        if found.height:
+            pieces.append(Piece(found, source.window(found)))
+    else:
+        for turns in _TURNS:
+            found = _hull(source, xs + FULL_TURN * turns, ys, margin).clip(*source.shape)
+            if 0 not in found.shape:
+                pieces.append(Piece(found, turned_by(source.window(found), -turns)))
+    if is_same or is_full:
+        return pieces
+    # GDAL counts longitudes from -180 to 180, or on from there over the 180th meridian.
+    return [Piece(piece.window, near_greenwich(piece.grid)) for piece in pieces]
+
+
+def _hull(source: Grid, xs: Points, ys: Points, margin: float) -> Window:
+    """Return the window around points, and a margin."""
     inverse = ~source.transform
-    cols = inverse.a * xs[known] + inverse.b * ys[known] + inverse.c
-    rows = inverse.d * xs[known] + inverse.e * ys[known] + inverse.f
-    height, width = source.shape
-    top, left = (int(np.clip(np.floor(v.min() - margin), -1, 2**40)) for v in (rows, cols))
-    bottom = int(np.clip(np.ceil(rows.max() + margin), -1, height))
-    right = int(np.clip(np.ceil(cols.max() + margin), -1, width))
-    return Window(top, left, max(bottom - top, 0), max(right - left, 0)).clip(height, width)
+    cols = inverse.a * xs + inverse.b * ys + inverse.c
+    rows = inverse.d * xs + inverse.e * ys + inverse.f
+    top, left = (int(np.clip(np.floor(v.min() - margin), -_FAR, _FAR)) for v in (rows, cols))
+    bottom, right = (int(np.clip(np.ceil(v.max() + margin), -_FAR, _FAR)) for v in (rows, cols))
+    return Window(top, left, bottom - top, right - left)
 
 
 def shared_window(source: Grid, target: Grid) -> Window | None:
     """Return the pixels of `source` that lie under `target`; None if the two do not overlap.
 
+    Of a source that goes around the globe, they may reach beyond its sides.
+
     Raises:
         SceneError: they cannot be brought together.
     """
-    window = window_on(source, target, Window(0, 0, *target.shape), 0.0)
-    return None if 0 in window.shape else window
+    pieces = pieces_under(source, target, Window(0, 0, *target.shape), 0.0)
+    if not pieces or _are_apart(source, target):
+        return None
+    windows = [piece.window for piece in pieces]
+    top, left = min(w.row for w in windows), min(w.col for w in windows)
+    bottom, right = max(w.row_stop for w in windows), max(w.col_stop for w in windows)
+    around = columns_per_turn(source)
+    if around is not None and source.width >= around:
+        if right - left >= source.width:
+            left, right = 0, source.width
+        else:
+            # Counted so that it begins within the source.
+            left, right = left % around, left % around + right - left
+    return Window(top, left, bottom - top, right - left)
+
+
+def _are_apart(source: Grid, target: Grid) -> bool:
+    """Say whether two grids are apart though the box around one, on the other, is not.
+
+    So it is around the two poles, each of which lies all around the other's map.
+    """
+    if source.crs == target.crs or source.crs is None or target.crs is None:
+        return False
+    try:
+        (ours,) = footprints(source, [Window(0, 0, *source.shape)])
+        (theirs,) = footprints(target, [Window(0, 0, *target.shape)])
+    except SceneError:
+        return False
+    return ours is not None and theirs is not None and not ours.intersects(theirs)
 
 
 def pixels_under(source: Grid, target: Grid) -> float:
     """Return how many pixels of `source` lie under one of `target`, at the middle of it."""
     row, col = target.height // 2, target.width // 2
     xs, ys = project(target.crs, source.crs, *sample_points(target, Window(row, col, 1, 1)))
+    if is_geographic(source.crs):
+        with np.errstate(invalid="ignore"):
+            xs = xs[0, 0] + (xs - xs[0, 0] + FULL_TURN / 2) % FULL_TURN - FULL_TURN / 2
     inverse = ~source.transform
     cols, rows = inverse.a * xs + inverse.b * ys, inverse.d * xs + inverse.e * ys
     across = (cols[0, -1] - cols[0, 0], rows[0, -1] - rows[0, 0])
     down = (cols[-1, 0] - cols[0, 0], rows[-1, 0] - rows[0, 0])
     area = abs(across[0] * down[1] - across[1] * down[0])
     return float(area) if math.isfinite(area) and area > 0 else 1.0
+
+
+def is_bent(source: Grid, target: Grid) -> bool:
+    """Say whether rows of `target` are curves on `source`, by more than a pixel may stray."""
+    if source.crs == target.crs:
+        return False
+    xs, ys = project(target.crs, source.crs, *sample_points(target, Window(0, 0, *target.shape)))
+    inverse = ~source.transform
+    found = []
+    for along in (inverse.a * xs + inverse.b * ys, inverse.d * xs + inverse.e * ys):
+        # A quarter of the way: half of it is straight where a row is bent there and back.
+        step = (along.shape[1] - 1) // 4
+        with np.errstate(invalid="ignore"):
+            strays = np.abs(along[:, step] - (along[:, 0] + along[:, 2 * step]) / 2)
+        found += [stray for stray in strays.ravel() if math.isfinite(stray)]
+    return max(found, default=0.0) > _BENT
 
 
 def regrid(grid: Grid, crs: CRS | None, res: tuple[float, float] | None, scene: str) -> Grid:
@@ -151,16 +222,12 @@ def regrid(grid: Grid, crs: CRS | None, res: tuple[float, float] | None, scene: 
         return grid
     whole = Window(0, 0, *grid.shape)
     try:
-        xs, ys = project(grid.crs, target, *sample_points(grid, whole))
+        xs, ys, is_full = spread(grid, whole, target)
     except SceneError as error:
         raise SceneError(f"{scene}: it cannot be put into the CRS of --crs: {error}") from error
-    if not (np.isfinite(xs).all() and np.isfinite(ys).all()):
+    if not is_full and xs.size < sample_points(grid, whole)[0].size:
         raise SceneError(f"{scene}: parts of it have no place in the CRS of --crs")
-    if target is not None and target.is_geographic and float(np.ptp(xs)) > 180.0:
-        # A scene on the 180th meridian goes on beyond it, not around the globe.
-        beyond = np.where(xs < 0.0, xs + 360.0, xs)
-        xs = beyond if np.ptp(beyond) < 180.0 else xs
-    across, down = res or (_own_size(grid, target),) * 2
+    across, down = res or (_own_size(grid, target, is_full),) * 2
     if across > float(np.ptp(xs)) or down > float(np.ptp(ys)):
         raise OptionError(
             f"--res {across:g},{down:g}: larger than all of {scene}, {np.ptp(xs):.4g} x"
@@ -178,13 +245,27 @@ def regrid(grid: Grid, crs: CRS | None, res: tuple[float, float] | None, scene: 
     return Grid(target, Affine(across, 0.0, west * across, 0.0, -down, north * down), height, width)
 
 
-def _own_size(grid: Grid, target: CRS | None) -> float:
+def _own_size(grid: Grid, target: CRS | None, is_full: bool) -> float:
     """Return the pixel size of a grid in another CRS, at its centre."""
-    middle = Window(grid.height // 2, grid.width // 2, 1, 1)
-    xs, ys = project(grid.crs, target, *sample_points(grid, middle))
-    across = math.hypot(xs[0, -1] - xs[0, 0], ys[0, -1] - ys[0, 0])
+    if is_full and grid.gsd is not None:
+        # At a pole, a pixel may have all longitudes.
+        return float(f"{grid.gsd / METRES_PER_DEGREE:.3g}")
+    sizes = [_size_at(grid, target, share) for share in (0.5, 0.3, 0.7)]
+    # Where the CRS has a seam, between 180 degrees east and west, a pixel may span all of it.
+    size = sizes[0] if sizes[0] < _LEAP * min(sizes) else min(sizes)
+    return float(f"{size:.3g}")
+
+
+def _size_at(grid: Grid, target: CRS | None, share: float) -> float:
+    """Return the pixel size of a grid in another CRS, at a share of its middle row."""
+    pixel = Window(grid.height // 2, int(grid.width * share), 1, 1)
+    xs, ys = project(grid.crs, target, *sample_points(grid, pixel))
+    width = xs[0, -1] - xs[0, 0]
+    if is_geographic(target):
+        width = (width + FULL_TURN / 2) % FULL_TURN - FULL_TURN / 2
+    across = math.hypot(width, ys[0, -1] - ys[0, 0])
     down = math.hypot(xs[-1, 0] - xs[0, 0], ys[-1, 0] - ys[0, 0])
-    return float(f"{math.sqrt(across * down):.3g}")
+    return math.sqrt(across * down)
 
 
 def joint_grid(first: Grid, second: Grid, names: tuple[str, str]) -> Grid:

@@ -34,7 +34,7 @@ class Augmentation:
     def apply(self, image: npt.NDArray[ScalarT], crop: int) -> npt.NDArray[ScalarT]:
         """Return a view of `image` `(..., height, width)`, whose last two sides become `crop`."""
         view = image[..., self.row : self.row + crop, self.col : self.col + crop]
-        return lay(view, self.mirrored, self.turns)
+        return mirror_and_turn(view, self.mirrored, self.turns)
 
     def cut(
         self, levels: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_] | None, crop: int
@@ -43,7 +43,9 @@ class Augmentation:
         return self.apply(levels, crop), None if valid is None else self.apply(valid, crop)
 
 
-def lay(image: npt.NDArray[ScalarT], mirrored: bool, turns: int) -> npt.NDArray[ScalarT]:
+def mirror_and_turn(
+    image: npt.NDArray[ScalarT], mirrored: bool, turns: int
+) -> npt.NDArray[ScalarT]:
     """Return a view of `image` `(..., side, side)`, mirrored, then turned."""
     if mirrored:
         image = image[..., ::-1]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import NoneType
-from typing import Any, Self, TypeVar, get_args, get_type_hints
+from typing import Any, Self, TypeVar, get_type_hints
 
-from geocyclegan.catalogue import method_fields, method_info, own_generators
-from geocyclegan.errors import NotFoundError, OptionError
+from geocyclegan.catalogue import method_fields, method_info
 from geocyclegan.files import write_text
+from geocyclegan.training.check import check_config
+from geocyclegan.training.config_file import read_yaml, yaml_name
 
 T = TypeVar("T")
 
@@ -226,135 +225,16 @@ class TrainConfig:
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        self._check_name()
-        if self.steps is not None and self.epochs is not None:
-            raise OptionError(f"--steps {self.steps} and --epochs {self.epochs}: give one of them")
-        for name in (*_COUNTS, *_INTERVALS):
-            value = getattr(self, name)
-            least = 0 if name in ("panel_every", "val_every") else 1
-            if value is not None and value < least:
-                raise OptionError(f"{option(name)} {value}: expected {least} or more")
-        for name in _WEIGHTS:
-            value = getattr(self, name)
-            if value is not None and not (value >= 0 and math.isfinite(value)):
-                raise OptionError(f"{option(name)} {value}: expected 0 or more")
-        if self.lr is not None and not (self.lr > 0 and math.isfinite(self.lr)):
-            raise OptionError(f"--lr {self.lr}: expected more than 0")
-        if self.decay is not None and not 0 <= self.decay <= 1:
-            raise OptionError(f"--decay {self.decay}: expected a share from 0 to 1")
-        for name, (low, high, what) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise OptionError(
-                    f"{option(name)} {value}: expected {what} from {low:g} to {high:g}"
-                )
-        if not 0 <= self.seed < 2**63:
-            raise OptionError(f"--seed {self.seed}: expected 0 or more, below 2^63")
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in (*known, None):
-                raise OptionError(
-                    f"{option(name)} {getattr(self, name)}: choose one of: {', '.join(known)}"
-                )
-        if not 0 <= self.ema < 1:
-            raise OptionError(
-                f"--ema {self.ema}: expected a share from 0 to below 1, such as 0.999"
-            )
-        if self.patience is not None and self.val_every == 0:
-            raise OptionError(f"--patience {self.patience}: it needs validations; give --val-every")
-        if self.schedule == "plateau" and self.val_every == 0:
-            raise OptionError("--schedule plateau: it needs validations; give --val-every")
-        if self.features is not None and self.val_every == 0:
-            raise OptionError(f"--features {self.features}: it needs validations; give --val-every")
-        if self.cuda_graphs and self.compile is False:
-            raise OptionError(
-                "--cuda-graphs and --no-compile: it is compiled networks that are recorded; leave"
-                " one of them out, or give --no-cuda-graphs"
-            )
-        self._check_method()
-        self._check_norm()
-        self._check_pairs()
+        check_config(self)
 
     @property
     def ranks(self) -> int:
         """How many processes train together."""
         return (self.devices or 1) * (self.nodes or 1)
 
-    def _check_method(self) -> None:
-        info = method_info(self.method)
-        for name in method_fields():
-            value = getattr(self, name)
-            if value is not None and name not in info.options:
-                taken = ", ".join(option(each) for each in info.options)
-                raise OptionError(
-                    f"{option(name)} {value}: --method {self.method} does not take it; beside the"
-                    f" options of all methods it takes: {taken}"
-                )
-        generator = self.generator
-        if generator and info.generators and generator not in info.generators:
-            raise OptionError(
-                f"--generator {generator}: --method {self.method} has its own,"
-                f" {', '.join(info.generators)}; leave the option out"
-            )
-        if not info.generators and generator in own_generators():
-            raise OptionError(
-                f"--generator {generator}: it is part of another method; give --method {generator}"
-            )
-
-        if self.gan_loss == "wgan-gp" and "gradient_penalty" not in info.options:
-            raise OptionError(
-                f"--gan-loss wgan-gp: its penalty is of each image by itself, and the judge of"
-                f" --method {self.method} normalises over the batch; choose one of: lsgan, vanilla,"
-                " hinge"
-            )
-
-        if self.gradient_penalty is not None and self.gan_loss != "wgan-gp":
-            raise OptionError(
-                f"--gradient-penalty {self.gradient_penalty}: it goes with --gan-loss wgan-gp"
-            )
-        if self.band_map is not None and self.identity == 0:
-            raise OptionError(
-                f"--band-map {self.band_map}: it is for the identity loss, which --identity 0 puts"
-                " off; leave one of them out"
-            )
-
-    def _check_pairs(self) -> None:
-        for name, folder in (
-            ("pair_weight", "pairs"),
-            ("pair_every", "pairs"),
-            ("weak_weight", "weak_pairs"),
-        ):
-            value = getattr(self, name)
-            if value is not None and getattr(self, folder) is None:
-                raise OptionError(
-                    f"{option(name)} {value}: it goes with {option(folder)} PAIRED_CHIPS, which is"
-                    " not given"
-                )
-
-    def _check_norm(self) -> None:
-        if self.norm == "scene" and method_info(self.method).doubling:
-            raise OptionError(
-                f"--norm scene: --method {self.method} has batch norm; leave the option out"
-            )
-        if self.norm != "scene" and self.scene_crops is not None:
-            raise OptionError(f"--scene-crops {self.scene_crops}: it goes with --norm scene")
-        if self.norm == "scene" and self.batch not in (None, 1):
-            raise OptionError(
-                f"--batch {self.batch}: with --norm scene, a step sees --scene-crops crops of one"
-                " scene of each domain; leave --batch out"
-            )
-
-    def _check_name(self) -> None:
-        name = self.name
-        if name is not None and (
-            not name or name.startswith((".", "-")) or set(name) & set('/\\:*?"<>|')
-        ):
-            raise OptionError(
-                f"--name {name}: expected a plain folder name; the folder it lies in is --out"
-            )
-
     def to_dict(self) -> dict[str, Any]:
         """Return all options by the names of the command line, ready for YAML or JSON."""
-        values = {_yaml_name(field.name): getattr(self, field.name) for field in fields(self)}
+        values = {yaml_name(field.name): getattr(self, field.name) for field in fields(self)}
         return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
 
     def save(self, path: Path) -> None:
@@ -399,39 +279,6 @@ class TrainConfig:
         return replace(self, **missing)
 
 
-_COUNTS = (
-    *("width", "d_width", "d_layers", "d_scales", "style_dims", "noise"),
-    *("steps", "epochs", "batch", "crop", "scene_crops", "pair_every"),
-    *("devices", "nodes", "workers", "accumulate", "patience"),
-)
-_INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
-_WEIGHTS = (
-    *("lambda_a", "lambda_b", "identity", "pool", "gradient_penalty", "cycle_critic"),
-    *("gradient_loss", "angle_loss", "pair_weight", "weak_weight", "lambda_l1", "lambda_nce"),
-    *("lambda_image", "lambda_style", "lambda_content", "lambda_cycle", "lambda_semantic"),
-)
-_RANGES = {
-    "cycle_features": (0.0, 1.0, "a share"),
-    "cycle_end": (0.0, 1.0, "a share"),
-    "zoom": (1.0, 2.0, "a factor"),
-    "rotate": (0.0, 180.0, "degrees"),
-    "jitter_db": (0.0, 20.0, "decibel"),
-    "jitter_gain": (0.0, 0.99, "a share"),
-    "jitter_offset": (0.0, 0.99, "a share"),
-    "speckle": (0.1, 1000.0, "looks"),
-    "band_dropout": (0.0, 0.99, "a share"),
-}
-_CHOICES = {
-    "norm": ("instance", "scene"),
-    "upsample": ("transpose", "nearest", "bilinear"),
-    "direction": ("a2b", "b2a"),
-    "gan_loss": ("lsgan", "vanilla", "hinge", "wgan-gp"),
-    "device": ("auto", "cpu", "cuda"),
-    "precision": ("auto", "32", "tf32", "bf16", "fp16"),
-    "schedule": ("linear", "cosine", "one-cycle", "plateau", "constant"),
-}
-
-
 def resolved(value: T | None) -> T:
     """Return an option that `resolve` has filled in.
 
@@ -443,76 +290,10 @@ def resolved(value: T | None) -> T:
     return value
 
 
-def option(field: str) -> str:
-    """Return the command line's name of a field."""
-    return "--" + _yaml_name(field)
-
-
 def read_options(path: Path) -> dict[str, Any]:
     """Read the options that a YAML file gives, by the names of the fields.
 
     Raises:
-        NotFoundError: there is no such file.
-        OptionError: it is not a YAML mapping, or names what is no option, or a value is of the
-            wrong kind.
+        NotFoundError, OptionError: see `config_file.read_yaml`.
     """
-    import yaml
-
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NotFoundError(f"--config {path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        line = " ".join(str(error).split())
-        raise OptionError(f"--config {path}: cannot be read as YAML ({line})") from error
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise OptionError(f"--config {path}: expected lines such as `width: 32`")
-    kinds = get_type_hints(TrainConfig)
-    options: dict[str, Any] = {}
-    for key, value in document.items():
-        field = str(key).replace("-", "_")
-        if field not in kinds:
-            known = ", ".join(_yaml_name(name) for name in kinds)
-            raise OptionError(f"--config {path}: {key} is no option of train; it has: {known}")
-        if field in options:
-            raise OptionError(f"--config {path}: {key} is given twice")
-        options[field] = _typed(path, str(key), value, kinds[field])
-    return options
-
-
-_KINDS: dict[type, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text",
-    Path: "a path",
-}
-
-
-def _typed(path: Path, key: str, value: Any, kind: Any) -> Any:
-    """Check a value from YAML against the type of its field."""
-    kinds = get_args(kind) or (kind,)
-    if value is None and NoneType in kinds:
-        return None
-    wanted: type = next(k for k in kinds if k is not NoneType)
-    if wanted is bool and isinstance(value, bool):
-        return value
-    if wanted is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if wanted is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            # YAML 1.1 reads 2e-4 as text.
-            return float(value)
-        except ValueError:
-            pass
-    if wanted is str and isinstance(value, str | int | float) and not isinstance(value, bool):
-        return str(value)
-    if wanted is Path and isinstance(value, str):
-        return Path(value)
-    raise OptionError(f"--config {path}: {key} is {value!r}; expected {_KINDS[wanted]}")
-
-
-def _yaml_name(field: str) -> str:
-    return field.replace("_", "-")
+    return read_yaml(path, get_type_hints(TrainConfig))

@@ -34,6 +34,7 @@ from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Budget, Chips, prefetched
 from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted, known_pairs
+from geocyclegan.training.placing import settings_kept
 from geocyclegan.training.precision import PrecisionName, describe_choice
 from geocyclegan.training.ranks import Ranks
 from geocyclegan.training.report import Reporter, is_due
@@ -74,6 +75,7 @@ class TrainResult:
     leads: bool = True
 
 
+@settings_kept()
 def train(
     config: TrainConfig,
     *,

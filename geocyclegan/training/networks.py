@@ -17,7 +17,8 @@ from geocyclegan.models import (
     discriminators,
     generators,
 )
-from geocyclegan.training.config import TrainConfig, option, resolved
+from geocyclegan.training.config import TrainConfig, resolved
+from geocyclegan.training.config_file import option
 
 DISCRIMINATOR = "patch70"
 """The discriminator of methods that do not let one choose."""

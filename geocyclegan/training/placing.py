@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from geocyclegan.errors import OptionError
 from geocyclegan.models import Discriminator, Generator, winograd
 from geocyclegan.models.dcgan import SceneJudge, SceneMaker
 from geocyclegan.models.style import StyledGenerator
+from geocyclegan.rounding import Tf32
 from geocyclegan.training.graphs import Graphs
 from geocyclegan.training.precision import PrecisionName
 
@@ -32,6 +34,21 @@ _VARIANTS = 64
 _PARTS = (Generator, Discriminator, SceneMaker, SceneJudge)
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Restore afterwards what a run sets for all of the process, which may be a notebook's."""
+    rounding, cudnn = Tf32.now(), torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    strict = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        rounding.restore()
+        cudnn.deterministic, cudnn.benchmark = before
+        torch.use_deterministic_algorithms(strict, warn_only=warns)
 
 
 def repeatable(deterministic: bool, device: torch.device) -> None:

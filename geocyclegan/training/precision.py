@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 
 from geocyclegan.errors import OptionError
+from geocyclegan.rounding import allow_tf32
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +79,7 @@ def set_float32(name: PrecisionName) -> None:
     """
     # Half precision has nothing to lose by it in what is left in single precision.
     allowed = name != "32"
-    torch.backends.cudnn.allow_tf32 = allowed
-    torch.backends.cuda.matmul.allow_tf32 = allowed
+    allow_tf32(allowed, allowed)
 
 
 def _fast_bf16(device: torch.device) -> bool:

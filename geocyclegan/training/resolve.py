@@ -14,7 +14,8 @@ from geocyclegan.methods import Method, NetworkSpec, build_method
 from geocyclegan.models import generators
 from geocyclegan.models.dcgan import LEAST_SIDE
 from geocyclegan.raster.domain import Domain, mapped_bands, shared_bands
-from geocyclegan.training.config import MAY_CHANGE, TrainConfig, option, resolved
+from geocyclegan.training.config import MAY_CHANGE, TrainConfig, resolved
+from geocyclegan.training.config_file import option
 from geocyclegan.training.data import Chips
 from geocyclegan.training.features import Features
 from geocyclegan.training.feed import SCENE_CROPS, radiometric_of, sampler_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 from geocyclegan.errors import NotFoundError, OptionError, OutputError
 from geocyclegan.files import make_folder, output_lock
 from geocyclegan.training.config import TrainConfig
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,30 @@ class RunFolder:
         """The model bundle of the validation with the best score."""
         return self.path / "best"
 
+    @property
+    def has_result(self) -> bool:
+        """Whether anything came of it that can be gone on with, or used."""
+        saved = any(self.checkpoints.glob("step_*"))
+        return saved or self.model.exists() or self.best.exists()
+
+    def set_aside(self) -> Path | None:
+        """Move what a run logged into a folder in it; None if there is nothing.
+
+        The configuration is copied, so that whenever this is cut short, it is a run still.
+        """
+        records = [self.log, self.validation, self.tensorboard, self.panels]
+        found = [path for path in records if path.exists()]
+        if not found:
+            return None
+        number = 1
+        while (aside := self.path / f"unfinished-{number}").exists():
+            number += 1
+        aside.mkdir()
+        shutil.copy2(self.config, aside)
+        for path in found:
+            path.rename(aside / path.name)
+        return aside
+
     def panel(self, step: int) -> Path:
         """The panel of a step."""
         return self.panels / f"step_{step:07d}.png"
@@ -109,6 +136,9 @@ def claim(
 ) -> Iterator[RunFolder]:
     """Hold a run folder for this process; nothing else is made yet.
 
+    A run that ended before its first checkpoint does not keep its name; what it logged is moved
+    into a folder of its own.
+
     Args:
         out: the folder of runs.
         name: name of the run; None: the method's name and the next free number.
@@ -150,6 +180,16 @@ def _claim_number(stack: ExitStack, out: Path, method: str) -> str:
 def _make_room(run: RunFolder, overwrite: bool) -> None:
     path = run.path
     if path.is_dir() and not any(path.iterdir()):
+        return
+    if not overwrite and run.config.is_file() and not run.has_result:
+        try:
+            aside = run.set_aside()
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        log.warning(
+            "%s: the run of this name ended before its first checkpoint, so it starts anew%s",
+            *(path, "" if aside is None else f"; what that one logged is in {aside}"),
+        )
         return
     if not overwrite:
         hint = "--resume to go on with it, --overwrite to start anew" if run.config.exists() else ""

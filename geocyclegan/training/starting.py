@@ -88,6 +88,5 @@ def cached(cache: Path | None, run: Path, ranks: Ranks) -> Iterator[Budget]:
 
 def end(ranks: Ranks) -> None:
     """Part from the other processes."""
-    torch.use_deterministic_algorithms(False)
     if ranks.size > 1 and dist.is_initialized():
         dist.destroy_process_group()

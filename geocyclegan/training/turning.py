@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from geocyclegan.methods.base import Batch
-from geocyclegan.training.augment import ScalarT, lay
+from geocyclegan.training.augment import ScalarT, mirror_and_turn
 from geocyclegan.training.warp import Placement
 
 
@@ -60,7 +60,9 @@ def origins(places: Sequence[Placement], crop: int, pin: bool = False) -> Tensor
 
 @lru_cache(maxsize=32)
 def _origins(mirrored: bool, turns: int, crop: int) -> npt.NDArray[np.int64]:
-    laid = lay(np.arange(crop * crop, dtype=np.int64).reshape(crop, crop), mirrored, turns)
+    laid = mirror_and_turn(
+        np.arange(crop * crop, dtype=np.int64).reshape(crop, crop), mirrored, turns
+    )
     return np.stack([laid[:, 0], laid[0] - laid[0, 0]])
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from geocyclegan.errors import OptionError
-from geocyclegan.training.augment import Augmentation, draw, lay
+from geocyclegan.training.augment import Augmentation, draw, mirror_and_turn
 
 LARGEST_ZOOM = 2.0
 """Beyond it, interpolation between four pixels would skip some of those that it shrinks."""
@@ -87,7 +87,9 @@ class Warp:
         share = sampled[0, -1].numpy()
         seen = share >= 0.5
         out = np.where(seen, sampled[0, :-1].numpy() / np.maximum(share, 0.5), np.float32(0.0))
-        return lay(out, self.mirrored, self.turns), lay(seen, self.mirrored, self.turns)
+        return mirror_and_turn(out, self.mirrored, self.turns), mirror_and_turn(
+            seen, self.mirrored, self.turns
+        )
 
     def _grid(self, height: int, width: int, crop: int) -> npt.NDArray[np.float32]:
         """Where each pixel of the crop lies in the chip, from -1 to 1, as (x, y)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import rasterio
 import torch
 
 import geocyclegan as gcg
-from geocyclegan.bundle import save_bundle
-from geocyclegan.errors import OptionError, SceneError
+from geocyclegan.bundle import Bundle, save_bundle
+from geocyclegan.errors import BundleError, OptionError, SceneError
 from geocyclegan.models.passes import Patch, lockstep
 from geocyclegan.models.registry import build_generator
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
+from geocyclegan.rounding import Tf32, allow_tf32
 
 MakeRaster = Callable[..., Path]
 LINEAR = BandScaling("linear", (0.0, 1000.0), (-1.0, 1.0))
@@ -70,6 +71,41 @@ def read(path: Path) -> npt.NDArray[Any]:
         return found
 
 
+@pytest.fixture
+def tf32_allowed() -> Iterator[None]:
+    """As somebody who works with TF32 has it."""
+    before = Tf32.now()
+    allow_tf32(True, True)
+    yield
+    assert Tf32.now().allowed == (True, True)
+    before.restore()
+
+
+@pytest.mark.usefixtures("tf32_allowed")
+def test_the_process_keeps_its_precision(
+    model: gcg.Model, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def look(module: Any, args: Any) -> None:
+        seen.append(Tf32.now().allowed)
+
+    built = Bundle.generator
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        generator = built(*args, **kwargs)
+        generator.register_forward_pre_hook(look)
+        return generator
+
+    monkeypatch.setattr(Bundle, "generator", watched)
+    model.translate(read(scene))
+    model.generator("a2b")
+    gcg.infer(scene, out=scene.parent / "out.tif", model=model.bundle.folder, device="cpu")
+    assert len(seen) >= 2
+    assert set(seen) == {(False, False)}
+
+
+@pytest.mark.usefixtures("tf32_allowed")
 def test_chip_train_infer(tmp_path: Path, make_raster: MakeRaster) -> None:
     random = np.random.default_rng(0)
     for name in "ab":
@@ -97,7 +133,7 @@ def test_chip_train_infer(tmp_path: Path, make_raster: MakeRaster) -> None:
     assert read(product).shape == (2, 64, 64)
     with pytest.raises(OptionError, match="stepz: no option of train"):
         gcg.train(chips, stepz=3)  # type: ignore[call-arg]
-    with pytest.raises(OptionError, match="--domain c"):
+    with pytest.raises(OptionError, match="domain='c': choose one of: 'a', 'b'"):
         gcg.chip("x.tif", domain="c")  # type: ignore[arg-type]
 
 
@@ -109,6 +145,43 @@ def test_pairs(tmp_path: Path, make_raster: MakeRaster) -> None:
     )
     assert first.train == second.train == 3
     assert second.record.domain.count == 1
+
+
+def test_masked_arrays_keep_their_mask(model: gcg.Model, scene: Path) -> None:
+    with rasterio.open(scene) as file:
+        masked = file.read(masked=True)
+    masked.data[:, masked.mask.any(axis=0)] = 500.0  # data, if the mask did not say otherwise
+    masked[1, 100:, 100:] = np.ma.masked
+    expected = masked.filled(np.nan)
+    for mode in ("frozen", "sample"):
+        made = model.translate(masked, norm_stats=mode)
+        np.testing.assert_array_equal(made, model.translate(expected, norm_stats=mode))
+    assert not made[:, 100:, 100:].any()
+    ours, theirs = model.statistics(masked), model.statistics(expected)
+    assert all(torch.equal(a.mean, b.mean) for a, b in zip(ours, theirs, strict=True))
+    made = model.translate(masked, valid=np.ones(SHAPE, bool))  # who says so has the last word
+    assert made[:, 100:, 100:].all()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"direction": "x2y"}, "translates a2b, b2a only"),
+        ({"norm_stats": "whole"}, "--norm-stats whole: choose one of"),
+        ({"tile": 0}, "--tile 0"),
+        ({"batch": -1}, "--batch -1"),
+    ],
+)
+def test_mistakes_are_named(model: gcg.Model, given: dict[str, Any], told: str) -> None:
+    with pytest.raises((OptionError, BundleError), match=told):
+        model.translate(np.ones((2, 40, 40), np.float32), **given)
+
+
+def test_choices_are_checked(tmp_path: Path, scene: Path) -> None:
+    with pytest.raises(OptionError, match="norm_stats='whole': choose one of: 'auto', 'frozen'"):
+        gcg.infer(scene, out=tmp_path / "p.tif", norm_stats="whole")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="direction='there': choose one of: 'a2b', 'b2a', None"):
+        gcg.infer(scene, direction="there")  # type: ignore[arg-type]
 
 
 def test_an_array_is_translated_as_its_file_is(
@@ -191,6 +264,10 @@ class TestDataArrays:
             assert ours.transform == theirs.transform
             assert ours.nodata == 0
             assert ours.descriptions == ("B04",)
+
+    def test_datasets_are_refused(self, model: gcg.Model, opened: Any) -> None:
+        with pytest.raises(SceneError, match="to_dataarray"):
+            model.translate(opened.to_dataset("band"))
 
     def test_bands_are_found_by_name(self, model: gcg.Model, opened: Any) -> None:
         swapped = opened.isel(band=[1, 0])

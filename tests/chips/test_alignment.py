@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -12,6 +13,7 @@ from affine import Affine
 
 from geocyclegan.chips.manifest import Split, read_record, read_rows
 from geocyclegan.chips.options import ChipOptions
+from geocyclegan.chips.pairs import find_pairs
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.chips.tiler import chip_pairs, chip_scenes
 from geocyclegan.errors import OptionError, SceneError
@@ -179,3 +181,64 @@ def test_domains_of_unlike_pixels_are_warned_of(
     coarse = make_scene("b.tif", transform=COARSE)
     chip_scenes([coarse], replace(options, domain="b"))
     assert "20 m, of the other 10 m" in caplog.text
+
+
+def degrees(west: float, res: float = 0.1) -> dict[str, Any]:
+    return {"crs": "EPSG:4326", "transform": Affine(res, 0.0, west, 0.0, -res, 10.0)}
+
+
+@pytest.mark.parametrize(("west", "other"), [(-10.0, 350.0), (175.0, -185.0), (-180.0, 0.0)])
+def test_longitudes_may_be_counted_from_elsewhere(
+    make_scene: MakeScene, options: ChipOptions, tmp_path: Path, west: float, other: float
+) -> None:
+    shape = (64, 1800 if west == -180.0 else 96)
+    pixels = np.random.default_rng(0).integers(100, 200, (1, *shape)).astype(np.uint8)
+    a = make_scene("a.tif", pixels=pixels, **degrees(west, 0.2 if west == -180.0 else 0.1))
+    turned = np.roll(pixels, 900, axis=2) if west == -180.0 else pixels
+    b = make_scene("b.tif", pixels=turned, **degrees(other, 0.2 if west == -180.0 else 0.1))
+    # The same ground under other numbers: the very same pixels.
+    chip_pairs([a], [b], options, replace(options, domain="b"))
+    sets = ChipSet.open(options.out, "a"), ChipSet.open(options.out, "b")
+    assert len(sets[0]) >= 4
+    for i in range(len(sets[0])):
+        assert np.array_equal(sets[0].read(i)[0], sets[1].read(i)[0])
+    outlines = geopandas.read_parquet(options.out / "chips.parquet").geometry
+    assert outlines.is_valid.all()
+    assert -180.0 <= outlines.total_bounds[0] < outlines.total_bounds[2] <= 180.0
+    # So it is by --like, and chips of one ground are pairs whatever numbers they carry.
+    alone = replace(options, out=tmp_path / "alone")
+    chip_scenes([a], alone)
+    report = chip_scenes([b], replace(alone, domain="b", like=str(a)))
+    assert report.left_out["invalid"] == 0
+    if west == -180.0:
+        return  # the windows of the two do not coincide
+    plain = replace(options, out=tmp_path / "plain")
+    chip_scenes([a], plain)
+    chip_scenes([b], replace(plain, domain="b"))
+    found = ChipSet.open(plain.out, "a"), ChipSet.open(plain.out, "b")
+    pairs = find_pairs(plain.out, *found)
+    assert pairs
+    assert all(np.array_equal(found[0].read(i)[0], found[1].read(j)[0]) for i, j in pairs)
+
+
+def test_a_global_scene_and_a_region_on_its_edge(
+    make_scene: MakeScene, options: ChipOptions
+) -> None:
+    globe = make_scene("globe.tif", shape=(100, 1800), **degrees(0.0, 0.2))
+    region = make_scene("region.tif", shape=(160, 160), **degrees(-8.0))
+    other = replace(options, domain="b")
+    report, _ = chip_pairs([globe], [region], options, other)
+    assert report.windows == 9  # 80 x 80 px, 32 px each, both sides of 0 degrees at once
+    assert report.left_out["invalid"] == 0
+    chip_pairs([region], [globe], replace(options, overwrite=True), replace(other, overwrite=True))
+    assert len(windows(options, "b")) == len(windows(options, "a")) == 25
+
+
+def test_chips_around_a_pole(make_scene: MakeScene, options: ChipOptions) -> None:
+    place = {"crs": "EPSG:3031", "transform": Affine(5e4, 0, -1.6e6, 0, -5e4, 3.2e6)}
+    scene = make_scene(shape=(128, 64), **place)
+    chip_scenes([scene], options)
+    outlines = geopandas.read_parquet(options.out / "chips.parquet").geometry
+    assert outlines.is_valid.all()
+    assert sum(outline.bounds[1] == -90.0 for outline in outlines) >= 2
+    assert outlines.union_all().is_valid

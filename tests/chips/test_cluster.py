@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from geocyclegan.chips.manifest import read_rows
 from geocyclegan.chips.options import ChipOptions
-from geocyclegan.chips.tiler import chip_scenes
+from geocyclegan.chips.tiler import chip_pairs, chip_scenes
 from geocyclegan.chips.verify import verify_chips
 from geocyclegan.errors import ClusterError, OptionError
 
@@ -42,6 +44,27 @@ def test_a_cluster_cuts_the_chips_of_one_machine(
     virtual = ChipOptions(out=Path("virtual"), size=32, cluster=address, virtual=True)
     chip_scenes(scenes, virtual)
     assert len(read_rows(virtual.out)) == len(read_rows(shared))
+
+
+def test_workers_leave_out_undeclared_nodata(
+    address: str, make_scene: MakeScene, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(1, 200, (2, 600, 500)).astype(np.uint8)
+    pixels[:, :, :90] = 0
+    collar = make_scene("collar.tif", pixels=pixels)
+    other = pixels[:1].copy()
+    other[:, 550:] = 255
+    partner = make_scene("partner.tif", pixels=other)
+    sets = []
+    for name, cluster in (("alone", None), ("shared", address)):
+        ours = ChipOptions(out=tmp_path / name, size=32, cluster=cluster, nodata=0.0)
+        theirs = replace(ours, domain="b", nodata=255.0)
+        reports = chip_pairs([collar], [partner], ours, theirs)
+        assert [report.record.domain.undeclared for report in reports] == [0.0, 255.0]
+        assert all(report.left_out["invalid"] > 0 for report in reports)
+        sets.append(read_rows(ours.out))
+    assert sets[0] == sets[1]
+    assert min(row.col for row in sets[0]) >= 90 - 4
 
 
 def test_mistakes_end_in_one_line(make_scene: MakeScene, tmp_path: Path) -> None:

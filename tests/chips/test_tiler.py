@@ -557,3 +557,17 @@ def test_footprints_on_the_180th_meridian_do_not_span_the_globe(
         parts = getattr(outline, "geoms", [outline])
         assert all(part.bounds[2] - part.bounds[0] < 0.3 for part in parts)
         assert -180.0 <= outline.bounds[0] <= outline.bounds[2] <= 180.0
+
+
+@pytest.mark.parametrize("names", [("2", "1"), ("a,b", "1"), ("1-2", "3")])
+def test_bands_whose_names_are_numbers_stay_where_they_are(
+    make_scene: MakeScene, options: ChipOptions, names: tuple[str, str]
+) -> None:
+    pixels = np.random.default_rng(0).integers(1, 99, (2, 64, 64)).astype(np.uint8)
+    pixels[1] += 100
+    chip_scenes([make_scene(pixels=pixels, names=names)], options)
+    for row in read_rows(options.out):
+        with rasterio.open(options.out / row.chip) as chip:
+            assert chip.descriptions == names
+            cut = pixels[:, row.row : row.row + chip.height, row.col : row.col + chip.width]
+            assert np.array_equal(chip.read(), cut)

@@ -59,6 +59,18 @@ def test_a_scene_as_a_table(work: Path) -> None:
     assert run("info", "sar.tif", "--quicklook", "look.png", "--overwrite").exit_code == 0
 
 
+def test_where_a_scene_lies_on_the_globe(work: Path) -> None:
+    assert "lon, lat    -3 to -2.98" in run("info", "sar.tif").stdout
+    with rasterio.open("sar.tif", "r+") as scene:
+        scene.crs, scene.transform = "EPSG:4326", from_origin(179.5, 10, 0.01, 0.01)
+    assert (
+        "179.5 to -179.54, 9.36 to 10, across the 180th meridian" in run("info", "sar.tif").stdout
+    )
+    with rasterio.open("sar.tif", "r+") as scene:
+        scene.transform = from_origin(17.5, 10, 0.01, 0.01)
+    assert "lon, lat" not in run("info", "sar.tif").stdout
+
+
 def test_chips_as_a_table(work: Path) -> None:
     result = run("info", "chips", "--quicklook", "sheet.png")
     assert result.exit_code == 0, result.output

@@ -28,8 +28,9 @@ from geocyclegan.files import sha256
 from geocyclegan.inference.cluster import translate_scenes
 from geocyclegan.inference.devices import count_devices
 from geocyclegan.inference.engine import EngineOptions
+from geocyclegan.inference.options import TranslateOptions
 from geocyclegan.inference.statistics import NormStats, StatisticsOptions
-from geocyclegan.inference.translate import TranslateOptions, load_generator, translate_scene_with
+from geocyclegan.inference.translate import load_generator, translate_scene_with
 from geocyclegan.models import build_generator
 from geocyclegan.models.passes import Patch, lockstep
 from geocyclegan.raster.domain import BandInfo, Domain
@@ -151,6 +152,31 @@ def test_a_cluster_makes_the_product_of_one_machine(
     together(crew, work, tmp_path / "p.tif", options(mode))
     assert sha256(tmp_path / "p.tif") == sha256(alone(work, mode))
     assert [path.name for path in tmp_path.iterdir()] == ["p.tif"]
+
+
+@pytest.mark.parametrize("mode", ["sample", "tile"])
+def test_workers_leave_out_undeclared_nodata(
+    crew: DaskCrew, work: Path, tmp_path: Path, mode: NormStats
+) -> None:
+    scene = tmp_path / "collar.tif"
+    with (
+        rasterio.open(work / "scene.tif") as declared,
+        rasterio.open(scene, "w", **(declared.profile | {"nodata": None})) as bare,
+    ):
+        bare.write(declared.read())
+        bare.descriptions = declared.descriptions
+    bundle, out = load_bundle(work / "model"), tmp_path / "out"
+    out.mkdir()
+    given = replace(options(mode), nodata=0.0)
+    for _, error in translate_scenes(crew, [str(scene)], [out / "p.tif"], bundle, given, "cpu"):
+        assert error is None
+    generator = load_generator(bundle, given)
+    translate_scene_with(str(scene), out / "alone.tif", bundle, generator, given)
+    assert sha256(out / "p.tif") == sha256(out / "alone.tif")
+    with rasterio.open(out / "p.tif") as made, rasterio.open(alone(work, mode)) as expected:
+        assert np.array_equal(made.read(), expected.read())
+        assert np.array_equal(made.dataset_mask(), expected.dataset_mask())
+        assert (made.dataset_mask() == 0).sum() == 40 * 50
 
 
 @pytest.mark.parametrize("statistics", [{"memory": 0}, {"memory": 0, "disk": 1 << 30}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ from geocyclegan.inference.precision import (
     choose_precision,
     cpu_has_bf16,
     lower,
-    round_products,
+    rounded_products,
 )
 from geocyclegan.inference.spill import DiskStore
 from geocyclegan.inference.statistics import NormStats, StatisticsOptions
@@ -384,17 +385,10 @@ def test_half_precision_of_a_network_that_is_no_plan(arch: str) -> None:
 
 def test_single_precision_is_not_rounded_to_tf32() -> None:
     backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [backend.allow_tf32 for backend in backends]
-    try:
-        for backend in backends:
-            backend.allow_tf32 = True
-        lower(network(), "32")
+    with rounded_products("32"):
         assert [backend.allow_tf32 for backend in backends] == [False, False]
-        lower(network(), "bf16")
+    with rounded_products("bf16"):
         assert [backend.allow_tf32 for backend in backends] == [True, False]
-    finally:
-        for backend, allowed in zip(backends, before, strict=True):
-            backend.allow_tf32 = allowed
 
 
 def test_a_shortage_lets_go_of_what_was_computed() -> None:
@@ -428,12 +422,18 @@ def test_what_the_libraries_of_cuda_say_of_a_shortage(text: str) -> None:
     assert not is_shortage(RuntimeError("CUDA error: an illegal memory access was encountered"))
 
 
+@pytest.fixture
+def single_precision() -> Iterator[None]:
+    with rounded_products("32"):
+        yield
+
+
 @pytest.mark.gpu
+@pytest.mark.usefixtures("single_precision")
 def test_a_gpu_gives_what_a_cpu_gives() -> None:
     """With copies on streams of their own, in every mode and at several batches."""
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    round_products("32")
     scene, cuda = ArrayScene(300, 280), torch.device("cuda")
     for mode in ("frozen", "sample", "exact", "dense", "tile"):
         expected = levels(network(), scene, mode, tile=48)
@@ -477,10 +477,10 @@ def test_half_precision_on_a_gpu_is_close(name: str, precision: Precision) -> No
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("single_precision")
 def test_a_full_gpu_costs_time_and_not_the_product(caplog: pytest.LogCaptureFixture) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    round_products("32")
     scene, cuda = ArrayScene(1100, 1000), torch.device("cuda")
     torch.manual_seed(0)
     generator = ResNetGenerator(2, 3, width=64, blocks=1).eval().requires_grad_(False).to(cuda)

@@ -133,6 +133,13 @@ def test_models_of_before_load_as_they_are(work: Path) -> None:
     assert load_bundle(work / "knows").source("a2b").undeclared == 0.0
 
 
+def test_a_product_tells_what_was_empty(work: Path) -> None:
+    for model, told in (("knows", "0"), ("plain", None)):
+        assert infer("scene.tif", "--model", model).exit_code == 0
+        with rasterio.open("translated.tif") as product:
+            assert product.tags().get("GEOCYCLEGAN_SOURCE_NODATA") == told
+
+
 def test_arrays_are_treated_alike(work: Path) -> None:
     model = gcg.load(work / "knows", device="cpu")
     made = model.translate(picture(), norm_stats="sample")

@@ -16,9 +16,10 @@ from geocyclegan.bundle import Bundle, load_bundle, save_bundle
 from geocyclegan.errors import SceneError
 from geocyclegan.files import sha256
 from geocyclegan.inference.engine import EngineOptions, Piece
+from geocyclegan.inference.options import TranslateOptions
 from geocyclegan.inference.resume import KeptPieces
 from geocyclegan.inference.statistics import NormStats
-from geocyclegan.inference.translate import TranslateOptions, translate_scene_with
+from geocyclegan.inference.translate import translate_scene_with
 from geocyclegan.models import Generator, build_generator
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling

@@ -14,7 +14,8 @@ import torch
 from geocyclegan.bundle import Bundle, load_bundle, save_bundle
 from geocyclegan.errors import NotFoundError, OptionError, SceneError
 from geocyclegan.inference.engine import EngineOptions
-from geocyclegan.inference.translate import TranslateOptions, translate_scene
+from geocyclegan.inference.options import TranslateOptions
+from geocyclegan.inference.translate import translate_scene
 from geocyclegan.models import build_generator
 from geocyclegan.models.style import StyledGenerator
 from geocyclegan.raster.domain import BandInfo, Domain

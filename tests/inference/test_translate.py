@@ -18,11 +18,8 @@ from geocyclegan.bundle import Bundle, load_bundle, save_bundle
 from geocyclegan.device import choose_device
 from geocyclegan.errors import OptionError, OutputError, SceneError
 from geocyclegan.inference.engine import EngineOptions
-from geocyclegan.inference.translate import (
-    TranslateOptions,
-    translate_scene,
-    write_product,
-)
+from geocyclegan.inference.options import TranslateOptions
+from geocyclegan.inference.translate import translate_scene, write_product
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.registry import build_generator
 from geocyclegan.raster.domain import BandInfo, Domain

@@ -50,6 +50,32 @@ def test_no_crs_has_no_gsd() -> None:
     assert not grid.is_georeferenced
 
 
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Affine(math.nan, 0, 0, 0, -10, 0),
+        Affine(math.inf, 0, 0, 0, -1, 0),
+        Affine(0, 0, 5e5, 0, 0, 4e6),
+        Affine(10, 10, 5e5, 10, 10, 4e6),
+        Affine(1, 0, 0, 1 / 3, 0, 0),
+        Affine(1e300, 0, 0, 0, -1e300, 0),
+        Affine(1e-300, 0, 0, 0, -1e-300, 0),
+    ],
+)
+def test_transforms_that_place_nothing(transform: Affine) -> None:
+    assert not Grid(None, transform, 64, 64).is_sound
+
+
+def test_sound_transforms() -> None:
+    for transform in (
+        Affine.identity(),
+        Affine(10, 0, 5e5, 0, 10, 4e6),
+        Affine(-1e-7, 0, 179, 0, -1e-7, 60),
+        Affine.rotation(33) @ Affine.scale(3e4, -1e4),
+    ):
+        assert Grid(None, transform, 64, 64).is_sound
+
+
 def test_window_and_footprint() -> None:
     grid = Grid(UTM, Affine(10, 0, 5e5, 0, -10, 4e6), 100, 80)
     part = grid.window(Window(10, 20, 5, 6))

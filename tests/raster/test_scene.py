@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -125,16 +126,16 @@ def domain(*names: str | None) -> Domain:
 
 def test_a_model_finds_its_bands_by_name_or_by_order(make_raster: MakeRaster) -> None:
     with Scene(make_raster("a.tif", PIXELS, names=("B02", "B03", "B04"))) as scene:
-        assert bands_for(domain("B04", "B02"), scene.all_bands, scene.path) == ["3", "1"]
+        assert bands_for(domain("B04", "B02"), scene.all_bands, scene.path) == [3, 1]
         with pytest.raises(SceneError, match=r"wants 2 bands \(VV, VH\).*has 3 \(B02, B03, B04\)"):
             bands_for(domain("VV", "VH"), scene.all_bands, scene.path)
         with pytest.raises(SceneError, match="wants 3 bands"):
             bands_for(domain("SWIR1", "NIR", "red"), scene.all_bands, scene.path)
     with Scene(make_raster("b.tif", PIXELS, photometric="MINISBLACK")) as scene:
         assert bands_for(domain("SWIR1", "NIR", "red"), scene.all_bands, scene.path) == [
-            "1",
-            "2",
-            "3",
+            1,
+            2,
+            3,
         ]
         with pytest.raises(SceneError, match="wants 1 band "):
             bands_for(domain(None), scene.all_bands, scene.path)
@@ -145,7 +146,7 @@ def test_where_some_bands_have_no_name_order_decides(make_raster: MakeRaster) ->
     # A near infrared band that nobody described, beside red, green and blue.
     with Scene(make_raster("naip.tif", four, photometric="RGB", alpha="NO")) as scene:
         assert bands_for(domain("red", "green", "blue", None), scene.all_bands, "naip") == [
-            *("1", "2", "3", "4")
+            *(1, 2, 3, 4)
         ]
         for names in (("green", "red", "blue", None), ("red", "green", None, "blue")):
             with pytest.raises(SceneError, match="wants 4 bands"):
@@ -155,7 +156,7 @@ def test_where_some_bands_have_no_name_order_decides(make_raster: MakeRaster) ->
 def test_a_name_that_several_bands_have_says_nothing(make_raster: MakeRaster) -> None:
     names = ("B04", "B04", "B03")
     with Scene(make_raster("dates.tif", PIXELS, names=names)) as scene:
-        assert bands_for(domain(*names), scene.all_bands, "dates") == ["1", "2", "3"]
+        assert bands_for(domain(*names), scene.all_bands, "dates") == [1, 2, 3]
         with pytest.raises(SceneError, match="wants 2 bands"):
             bands_for(domain("B04", "B03"), scene.all_bands, "dates")
     with pytest.raises(OptionError, match=r"2 bands of that name \(1, 2\); choose by number"):
@@ -217,6 +218,72 @@ def test_gcp_and_rpc_scenes_name_the_command(make_raster: MakeRaster, tmp_path: 
         dataset.write(np.ones((1, 10, 10), np.uint8))
     with pytest.raises(SceneError, match=r"points and no transform.*gdalwarp "):
         Scene(path)
+
+
+def test_names_that_are_numbers(make_raster: MakeRaster) -> None:
+    """As Landsat's bands 2, 1 may be called; numbers within the program are those of bands."""
+    values = np.stack([np.full((8, 8), i, np.uint8) for i in (10, 20, 30)])
+    path = make_raster("a.tif", values, names=("2", "1", "5"))
+    with Scene(path, ["2", "5"]) as scene:  # as a user means it
+        assert [band.index for band in scene.bands] == [1, 3]
+    with Scene(path, [2, 1]) as scene:
+        assert [band.index for band in scene.bands] == [2, 1]
+        chosen = bands_for(domain_of("1", "2"), scene.all_bands, "a.tif")
+    assert chosen == [2, 1]
+    with Scene(path, chosen) as scene:
+        assert scene.read(Window(0, 0, 1, 1))[0].ravel().tolist() == [20, 10]
+    with pytest.raises(OptionError, match="bands 1 to 3"):
+        Scene(path, [4])
+
+
+def domain_of(*names: str) -> Domain:
+    scaling = BandScaling("linear", (0.0, 1.0), (-1.0, 1.0))
+    return Domain(tuple(BandInfo(scaling, name) for name in names), "uint8")
+
+
+def test_bands_of_several_types(tmp_path: Path, make_raster: MakeRaster) -> None:
+    values = np.random.default_rng(0).integers(1, 60_000, (2, 20, 30)).astype(np.uint16)
+    make_raster("a.tif", values)
+    band = (
+        '<VRTRasterBand dataType="{kind}" band="{n}"><NoDataValue>{n}</NoDataValue><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">a.tif</SourceFilename><SourceBand>{n}</SourceBand>'
+        "</SimpleSource></VRTRasterBand>"
+    )
+    path = tmp_path / "mixed.vrt"
+    for kind, wanted in (("Float32", "float32"), ("Int32", "int32"), ("Float64", "float64")):
+        bands = band.format(kind="UInt16", n=1) + band.format(kind=kind, n=2)
+        path.write_text(f'<VRTDataset rasterXSize="30" rasterYSize="20">{bands}</VRTDataset>')
+        with Scene(path) as scene:
+            assert scene.dtype == wanted
+            pixels, valid = scene.read(Window(-2, 3, 10, 40))
+            assert pixels.dtype == wanted
+            assert np.array_equal(pixels[0, 2:, :27], values[0, :8, 3:])
+            assert np.array_equal(pixels[1, 2:, :27], values[1, :8, 3:])
+            assert valid.sum() <= 8 * 27
+            assert scene.overview(10)[0].shape == (2, 6, 10)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(0.0, 3.0), (math.nan, 0.0), (1.0, math.inf), (-math.inf, 0.0)]
+)
+def test_scales_that_lose_every_number_are_left_out(
+    make_raster: MakeRaster, caplog: pytest.LogCaptureFixture, scale: float, offset: float
+) -> None:
+    path = make_raster("a.tif", np.ones((1, 8, 8), np.uint8))
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (scale,), (offset,)
+    for _ in range(2):
+        with Scene(path) as scene:
+            assert (scene.bands[0].scale, scene.bands[0].offset) == (1.0, 0.0)
+    assert caplog.text.count("makes nothing of") == 1
+
+
+def test_a_transform_that_places_nothing_is_refused(make_raster: MakeRaster) -> None:
+    for transform in (Affine(math.nan, 0, 0, 0, -10, 0), Affine(10, 10, 5e5, 10, 10, 4e6)):
+        path = make_raster("a.tif", np.ones((1, 8, 8), np.uint8), transform=transform)
+        with pytest.raises(SceneError, match=r"gives its pixels no place.*-unsetgt") as told:
+            Scene(path)
+        assert len(str(told.value).splitlines()) == 1
 
 
 def test_files_that_are_no_rasters(tmp_path: Path, make_raster: MakeRaster) -> None:

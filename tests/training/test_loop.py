@@ -237,6 +237,36 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(
     assert "starts at step 0" in caplog.text
 
 
+def test_the_name_of_a_run_without_a_checkpoint_is_free(
+    finished: Path, tmp_path: Path, assert_same_run: SameRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "runs" / "run"
+    shutil.copytree(finished / "panels", run / "panels")
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / ".step_0000001.pt.part.1").touch()  # killed while it saved the first
+    for name in ("config.yaml", "log.csv"):
+        shutil.copy(finished / name, run / name)
+    (run / "notes.txt").write_text("mine")
+    config = TrainConfig.load(run / "config.yaml").updated({"out": run.parent})
+    with pytest.raises(OptionError, match="--crop"):
+        train(config.updated({"crop": 12345}))
+    assert not (run / "unfinished-1").exists()
+    result = train(config)
+    assert f"what that one logged is in {run / 'unfinished-1'}" in caplog.text
+    assert_same_run(result.run, finished)
+    for name in ("config.yaml", "log.csv"):
+        assert (run / "unfinished-1" / name).read_bytes() == (finished / name).read_bytes()
+    assert list((run / "unfinished-1" / "panels").glob("*.png"))
+    assert (run / "notes.txt").read_text() == "mine"
+    # One with any result keeps its name.
+    with pytest.raises(OutputError, match="exists; give --resume"):
+        train(config)
+    shutil.rmtree(run / "checkpoints")
+    shutil.rmtree(run / "best", ignore_errors=True)
+    with pytest.raises(OutputError, match="exists; give --resume"):
+        train(config)
+
+
 def test_existing_runs_are_safe(finished: Path, tmp_path: Path) -> None:
     run = shutil.copytree(finished, tmp_path / "runs" / "run")
     config = TrainConfig.load(run / "config.yaml").updated({"out": run.parent, "steps": 1})

@@ -17,7 +17,8 @@ from geocyclegan.bundle import load_bundle
 from geocyclegan.catalogue import METHODS
 from geocyclegan.errors import ChipsError, OptionError
 from geocyclegan.inference.engine import EngineOptions
-from geocyclegan.inference.translate import TranslateOptions, translate_scene
+from geocyclegan.inference.options import TranslateOptions
+from geocyclegan.inference.translate import translate_scene
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.loop import train
 

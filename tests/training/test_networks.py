@@ -14,7 +14,8 @@ import torch
 from geocyclegan.bundle import Direction, load_bundle
 from geocyclegan.errors import BundleError, NotFoundError, OptionError
 from geocyclegan.inference.engine import EngineOptions
-from geocyclegan.inference.translate import TranslateOptions, translate_scene
+from geocyclegan.inference.options import TranslateOptions
+from geocyclegan.inference.translate import translate_scene
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Chips
 from geocyclegan.training.loop import train

@@ -22,7 +22,7 @@ from geocyclegan.methods.base import Batch
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
 from geocyclegan.training import feed, hints
-from geocyclegan.training.augment import Augmentation, lay
+from geocyclegan.training.augment import Augmentation, mirror_and_turn
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Batches, Budget, Chips, LevelReader
 from geocyclegan.training.loop import train
@@ -56,7 +56,9 @@ def test_a_copied_view_is_all_there_and_nothing_else(
     way: tuple[bool, int], bands: int, side: int, margin: int, kind: Any
 ) -> None:
     chip = np.random.default_rng(side).integers(0, 2**24, (bands, side + margin, side + margin))
-    view = lay((chip % (2 if kind is np.bool_ else 2**24)).astype(kind)[..., :side, margin:], *way)
+    view = mirror_and_turn(
+        (chip % (2 if kind is np.bool_ else 2**24)).astype(kind)[..., :side, margin:], *way
+    )
     around = np.full((bands + 2, side, side), 1, kind)
     fill(around[1:-1], view)
     assert np.array_equal(around[1:-1], view)
@@ -75,7 +77,9 @@ def test_a_turned_batch_is_a_batch_of_turned_crops(
     images = numbers.reshape(len(laid), bands, side, side)
     lines = origins([Augmentation(0, 0, *way) for way in laid], side)
     pixels = lines[:, 0, :, None] + lines[:, 1, None, :]
-    expected = np.stack([lay(image, *way) for image, way in zip(images, laid, strict=True)])
+    expected = np.stack(
+        [mirror_and_turn(image, *way) for image, way in zip(images, laid, strict=True)]
+    )
     turned = turn(torch.from_numpy(images), pixels)
     assert turned.is_contiguous()
     assert np.array_equal(turned.numpy(), expected)
