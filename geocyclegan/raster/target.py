@@ -60,7 +60,16 @@ def parse_res(text: str) -> tuple[float, float]:
 def project(
     source: CRS | None, target: CRS | None, xs: npt.NDArray[np.float64], ys: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Bring points from one CRS into another; what has no place there becomes infinite.
+    """Transform points from one CRS to another; what has no place there becomes infinite.
+
+    Args:
+        source: CRS of the points.
+        target: CRS wanted.
+        xs: eastings or longitudes, any shape, in units of `source`.
+        ys: northings or latitudes of the same shape.
+
+    Returns:
+        x and y in units of `target`, each of the shape of `xs`.
 
     Raises:
         SceneError: one CRS is missing, or there is no way between them.
@@ -77,7 +86,11 @@ def project(
 
 
 def sample_points(grid: Grid, window: Window) -> tuple[npt.NDArray[np.float64], ...]:
-    """Return map coordinates of points spread over a window of a grid, its outline included."""
+    """Return map coordinates of points spread over a window of a grid, its outline included.
+
+    Returns:
+        x and y in map units, each `(21, 21)` by rows and columns of points.
+    """
     rows = np.linspace(window.row, window.row_stop, _POINTS)[:, np.newaxis]
     cols = np.linspace(window.col, window.col_stop, _POINTS)[np.newaxis, :]
     t = grid.transform
@@ -117,7 +130,13 @@ def shared_window(source: Grid, target: Grid) -> Window | None:
 
 
 def pixels_under(source: Grid, target: Grid) -> float:
-    """Return how many pixels of `source` lie under one of `target`, at the middle of it."""
+    """Return how many pixels of `source` lie under one of `target`, at the middle of it.
+
+    1.0 where the middle has no place in the CRS of `source`.
+
+    Raises:
+        SceneError: they cannot be brought together.
+    """
     row, col = target.height // 2, target.width // 2
     xs, ys = project(target.crs, source.crs, *sample_points(target, Window(row, col, 1, 1)))
     inverse = ~source.transform
