@@ -242,7 +242,7 @@ def choose_chips(
 
 
 def pair_up(first: Sequence[Choice], second: Sequence[Choice]) -> tuple[list[Choice], list[Choice]]:
-    """Keep the windows that both scenes of each pair have."""
+    """Keep the windows that became chips in both scenes of each pair."""
 
     def keep(choice: Choice, partner: Choice) -> Choice:
         there = {chip.plan.window for chip in partner.chips}

@@ -207,8 +207,11 @@ def content_hash(pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> str:
     """Return a hash of a chip's pixels and mask; what invalid pixels hold does not count.
 
     Args:
-        pixels: `(bands, height, width)`.
-        valid: `(height, width)`.
+        pixels: `(bands, height, width)`; type and shape are part of the hash.
+        valid: `(height, width)`, True where a pixel is valid.
+
+    Returns:
+        BLAKE2b, 16 bytes, as hexadecimal text.
     """
     digest = hashlib.blake2b(f"{pixels.dtype.name} {pixels.shape}".encode(), digest_size=16)
     if not valid.all():

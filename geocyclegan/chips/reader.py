@@ -65,6 +65,10 @@ class VirtualChip:
     def read(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Read it from the scene.
 
+        Returns:
+            Pixels `(bands, height, width)` in the source's type and stored units, and the valid
+            mask `(height, width)`. Invalid pixels hold anything.
+
         Raises:
             ChipsError: the scene cannot be read any more.
         """
@@ -179,7 +183,7 @@ class ChipSet:
         return len(self.paths)
 
     def by_scene(self) -> tuple[tuple[int, ...], ...]:
-        """Return the numbers of the chips of each scene; all in one where nobody knows better."""
+        """Return the numbers of the chips of each scene; all as one where no scene is recorded."""
         if not self.scene_ids:
             return (tuple(range(len(self))),) if len(self) else ()
         groups: dict[str, list[int]] = {}
@@ -191,7 +195,7 @@ class ChipSet:
         """Read a chip.
 
         Returns:
-            Pixels `(bands, size, size)` in the domain's type and physical units, and the valid mask
+            Pixels `(bands, size, size)` in the domain's type and stored units, and the valid mask
             `(size, size)`. Invalid pixels hold anything.
 
         Raises:
@@ -293,7 +297,12 @@ def _shape_text(shape: Sequence[int], dtype: str) -> str:
 
 
 def read_image(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], _Header]:
-    """Read an image of any of the formats: pixels, valid mask, and what it is.
+    """Read an image of any of the formats.
+
+    Returns:
+        Pixels `(bands, height, width)` in the file's type and stored units, the valid mask
+        `(height, width)`, and the header: its domain, not fitted, with height and width. Invalid
+        pixels hold anything.
 
     Raises:
         ChipsError: it cannot be read.

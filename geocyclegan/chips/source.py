@@ -90,7 +90,7 @@ class Source:
         return OpenSource(self)
 
     def with_partner(self, partner: Source) -> Source:
-        """Return the same with a partner, whose own partner does not matter."""
+        """Return the same with a partner, whose own partner is dropped."""
         return replace(self, partner=replace(partner, partner=None))
 
     def files(self) -> list[str]:
@@ -228,7 +228,12 @@ class OpenSource:
         )
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Read a window; see `Scene.read`.
+        """Read a window of the grid, which may reach beyond it.
+
+        Returns:
+            Pixels `(bands, height, width)` of `dtype`, in stored units (those of `packing`, where
+            there is one), and the valid mask `(height, width)`: valid in the scene, and left by the
+            class masks and the partner. Invalid pixels hold anything.
 
         Raises:
             SceneError: the pixels cannot be read.
@@ -268,7 +273,7 @@ def open_classes(path: str, grid: Grid) -> AlignedScene:
 
 
 def state_of_files(paths: list[str]) -> dict[str, list[int]]:
-    """Return size and time of change of those that are plain files, to notice another content."""
+    """Return size and time of change of the plain files among paths, to notice when they change."""
     state = {}
     for path in paths:
         if os.path.isfile(path):
