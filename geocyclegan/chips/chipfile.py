@@ -186,7 +186,7 @@ class ChipEncoder:
         return 0 if self._style.nodata is None else self._style.nodata
 
     def beside(self, valid: npt.NDArray[np.bool_]) -> bytes:
-        """Return the file that goes beside a chip: empty, the mask `(height, width)` is part of it."""
+        """Return the file that goes beside a chip: empty, its mask `(height, width)` is inside."""
         return b""
 
     def encode(self, grid: Grid, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> bytes:

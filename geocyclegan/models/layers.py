@@ -86,6 +86,10 @@ def advance(
 
     Returns:
         The new running tensor.
+
+    Raises:
+        ValueError: the step lacks its module, or its norm layer the positions that it needs.
+        KeyError: `weights` lacks the scale of a norm layer.
     """
     if step.kind == "save":
         stack.append(x)

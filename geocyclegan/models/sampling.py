@@ -29,6 +29,9 @@ class BlurPool2d(nn.Module):
 
     Args:
         channels: number of channels.
+
+    Attributes:
+        kernel: the blur's weights (1, 1, 3, 3), which sum to one.
     """
 
     kernel: Tensor
@@ -41,7 +44,11 @@ class BlurPool2d(nn.Module):
         self.register_buffer("kernel", torch.outer(line, line)[None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Blur and halve features (samples, channels, height, width)."""
+        """Blur and halve features (samples, channels, height, width).
+
+        Returns:
+            (samples, channels, (height - 1) // 2, (width - 1) // 2).
+        """
         kernel = self.kernel.to(x.dtype).expand(self.channels, 1, 3, 3)
         return F.conv2d(x, kernel, stride=2, groups=self.channels)
 
