@@ -175,10 +175,11 @@ class Semantic(CycleGAN):
         return losses | {name: loss.detach() for name, loss in own.items()}
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """CycleGAN's errors, and how much of the image says something else after translation.
+        """CycleGAN's errors, and how much of the image is of another class after translation.
 
         Returns:
-            With those of CycleGAN label_a: the share of valid pixels of A whose class changes.
+            Those of CycleGAN, and label_a: the share of valid pixels of A whose class changes, a
+            scalar.
         """
         errors = super().validate(batch)
         with self.evaluating():
