@@ -24,10 +24,10 @@ class Correlation:
         self._sums: Tensor | None = None
 
     def update(self, x: Tensor, y: Tensor, valid: Tensor | None) -> None:
-        """Take images in.
+        """Count images in.
 
         Args:
-            x: images (samples, bands, height, width).
+            x: images (samples, bands, height, width), in any unit.
             y: images of the same shape.
             valid: mask (samples, 1, height, width); None: all are valid.
         """
@@ -38,7 +38,10 @@ class Correlation:
         self._sums = sums if self._sums is None else self._sums + sums
 
     def bands(self) -> list[float]:
-        """Return the correlation of each band; 0 where one side is constant, which says nothing."""
+        """Return the correlation of each band; 0 where one side is constant.
+
+        Empty if there were no images.
+        """
         if self._sums is None:
             return []
         n, x, y, xx, yy, xy = self._sums

@@ -53,8 +53,9 @@ class LabelledCrops:
         """Read a chip.
 
         Returns:
-            Levels (1, bands, crop, crop), mask (1, 1, crop, crop) or None, and codes of classes
-            (crop, crop); `_NO_CLASS` is no class.
+            Levels (1, bands, crop, crop) in [−1, 1], mask (1, 1, crop, crop) or None where all
+            pixels are valid, and codes of classes (crop, crop), int64; the smallest number of that
+            type is no class.
 
         Raises:
             ChipsError: the chip or its label chip cannot be read.
@@ -83,12 +84,12 @@ class ClassMeans:
         self._counts = dict.fromkeys(codes, 0)
 
     def update(self, images: Tensor, valid: Tensor | None, codes: Tensor) -> None:
-        """Take an image in.
+        """Count an image in.
 
         Args:
             images: (1, bands, height, width).
             valid: mask (1, 1, height, width); None: all are valid.
-            codes: classes (height, width).
+            codes: codes of classes (height, width), int64.
         """
         values = images[0].double().cpu()
         for code in self._codes:
@@ -99,7 +100,7 @@ class ClassMeans:
             self._sums[code] = values[:, chosen].sum(1) + self._sums.get(code, 0.0)
 
     def of(self, codes: tuple[int, ...]) -> Tensor:
-        """Return the means (classes, bands) of classes that were seen."""
+        """Return the means (classes, bands), float64 on the CPU, of classes in `seen`."""
         return torch.stack([self._sums[code] / self._counts[code] for code in codes])
 
     @property

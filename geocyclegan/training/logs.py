@@ -124,7 +124,7 @@ class TensorBoardLog:
             self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def image(self, name: str, step: int, pixels: npt.NDArray[np.uint8]) -> None:
-        """Write a picture `(height, width, 3)`."""
+        """Write an RGB picture `(height, width, 3)`, 8 bits."""
         self._writer.add_image(name, pixels, step, dataformats="HWC")
 
     def __exit__(
