@@ -190,6 +190,7 @@ class Model:
         Raises:
             SceneError: the bands are not those that the model takes.
             OptionError: the generator has no exact statistics.
+            OutputError: the disk is full.
             BundleError: there is no generator for this direction, or it is damaged.
         """
         source, generator = self.source(direction), self.generator(direction)

@@ -93,7 +93,9 @@ def plan_scenes(
         known: splits that other scenes of the domain have chips in already.
 
     Raises:
-        OptionError: polygons cannot be used, or the AOI touches no scene.
+        OptionError: polygons cannot be used, the AOI touches no scene, or no class to balance lies
+            over a scene.
+        SceneError: labels to balance cannot be read.
     """
     aoi = Aoi(options.aoi) if options.aoi else None
     exclude = Aoi(options.exclude, "--exclude") if options.exclude else None

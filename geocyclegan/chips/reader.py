@@ -52,7 +52,7 @@ def evenly(length: int, most: int) -> list[int]:
 
 @dataclass(frozen=True)
 class VirtualChip:
-    """A chip that is a window of a scene.
+    """A chip without a file of its own: a window of a scene.
 
     Attributes:
         source: how the scene is looked at.

@@ -85,7 +85,9 @@ class Source:
         """Open everything that is looked at.
 
         Raises:
-            SceneError: something cannot be read.
+            NotFoundError: a file is not there.
+            SceneError: something cannot be read, or has no place on the grid.
+            OptionError: a band does not exist.
         """
         return OpenSource(self)
 
@@ -94,7 +96,11 @@ class Source:
         return replace(self, partner=replace(partner, partner=None))
 
     def files(self) -> list[str]:
-        """Return all that is read: the scene, masks, the partner."""
+        """Return the paths of all that is read: the scene's files, masks, the partner's files.
+
+        Raises:
+            NotFoundError, SceneError: see `raster.bandfiles.band_files`.
+        """
         return [
             *paths_of(self.path),
             *(mask.path for mask in self.masks),

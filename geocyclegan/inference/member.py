@@ -98,6 +98,10 @@ def measure(
 
     Returns:
         The name of this worker, and statistics of each window with valid pixels; None: of none.
+
+    Raises:
+        ClusterError: this worker has other files or another version than the client.
+        GeoCycleGANError: the scene or the model cannot be used, see `translate.prepare`.
     """
     with _exclusive(job) as (generator, bundle):
         generator.thaw()
@@ -124,6 +128,8 @@ def translate_part(
 
     Raises:
         OutputError: a piece cannot be written.
+        ClusterError: this worker has other files or another version than the client.
+        GeoCycleGANError: the scene or the model cannot be used, see `translate.prepare`.
     """
     forget(job)  # its statistics are known
     valid = 0
@@ -151,6 +157,8 @@ def merge(job: SceneJob) -> list[Window]:
     Raises:
         SceneError: there is no valid pixel in the scene.
         OutputError: the product cannot be written.
+        ClusterError: this worker has other files or another version than the client.
+        GeoCycleGANError: the scene or the model cannot be used, see `translate.prepare`.
     """
     with _opened(job, None) as (scene, work):
         missing = {w for row in work.engine.rows(*scene.grid.shape) for w in row}

@@ -97,7 +97,9 @@ class Semantic(CycleGAN):
         """Make it with fresh networks.
 
         Raises:
-            OptionError: nothing says what is where, or an option is not known or out of range.
+            OptionError: there are neither labels nor a segmenter, or an option is not known or out
+                of range.
+            NotFoundError: the file of the segmenter is not there.
             BundleError: the file of the segmenter does not fit.
         """
         config = config_of(SemanticConfig, "semantic", options)

@@ -73,7 +73,11 @@ def resolve_upsample(upsample: str | None, antialias: bool) -> str:
 
 
 def way_down(in_channels: int, width: int, norm: str, antialias: bool) -> list[Step]:
-    """Steps from an image to features of 4 · width channels at a quarter of its resolution."""
+    """Steps from an image to features of 4 · width channels at a quarter of its resolution.
+
+    Raises:
+        OptionError: `norm` is not known.
+    """
     plan = unit(
         "stem",
         nn.ReflectionPad2d(3),
@@ -95,7 +99,11 @@ def way_down(in_channels: int, width: int, norm: str, antialias: bool) -> list[S
 
 
 def way_up(width: int, out_channels: int, norm: str, upsample: str) -> list[Step]:
-    """Steps from features of 4 · width channels back to an image, through tanh."""
+    """Steps from features of 4 · width channels back to an image, through tanh.
+
+    Raises:
+        OptionError: `norm` is not known.
+    """
     plan: list[Step] = []
     for level in (2, 1):
         fine, coarse = width * 2 ** (level - 1), width * 2**level

@@ -85,7 +85,10 @@ class BandScaling:
     Attributes:
         method: the name of the method that made it.
         knots: increasing values, in the transformed unit (dB, log or physical).
-        levels: the increasing levels in [-1, 1] that they go to.
+        levels: the increasing levels in [-1, 1] that they go to, as many as knots.
+
+    Raises:
+        ValueError: the method is not known, or knots and levels are not as described.
     """
 
     method: str

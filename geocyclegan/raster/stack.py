@@ -33,7 +33,11 @@ def open_scene(
     amplitude: bool = False,
     classes: bool = False,
 ) -> Scene:
-    """Open a scene of one file or of several; see `Scene` for what may be asked and raised."""
+    """Open a scene of one file or of several; for the arguments see `Scene`.
+
+    Raises:
+        NotFoundError, SceneError, OptionError: see `Scene`.
+    """
     files = band_files(str(path))
     if files is None:
         return Scene(path, bands, amplitude=amplitude, classes=classes)

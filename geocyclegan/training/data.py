@@ -108,13 +108,17 @@ class Chips:
         """Which training chips show the same ground.
 
         Raises:
-            ChipsError: none do.
+            ChipsError: none do, or see `val_pairs`.
         """
         return require_pairs(self.folder, self.train_a, self.train_b)
 
     @cached_property
     def val_pairs(self) -> Pairs:
-        """Which validation chips show the same ground; none or more."""
+        """Which validation chips show the same ground; none or more.
+
+        Raises:
+            ChipsError: the folder or a chip is damaged, or paired chips differ in size.
+        """
         return find_pairs(self.folder, self.val_a, self.val_b)
 
     @cached_property

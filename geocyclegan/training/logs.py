@@ -104,6 +104,9 @@ class TensorBoardLog:
     Args:
         folder: where the event files lie.
         step: the step to go on from; TensorBoard then hides what an earlier process wrote after it.
+
+    Raises:
+        OutputError: the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, step: int = 0) -> None:

@@ -56,6 +56,7 @@ def resolve(config: TrainConfig, chips: Chips, *, resume: bool = False) -> Train
 
     Raises:
         OptionError: an option does not fit the chips or the networks.
+        ChipsError: the method needs pairs and the chips have none, or chips are damaged.
     """
     config = config.with_defaults()
     steps = config.steps
@@ -138,6 +139,9 @@ def build(config: TrainConfig, chips: Chips, rank: int = 0) -> Method:
         config: resolved.
         chips: the domains.
         rank: number of this process, whose image pools draw their own numbers.
+
+    Raises:
+        OptionError: an option does not fit the chips or the networks.
     """
     a, b = chips.train_a.domain, chips.train_b.domain
     spec = NetworkSpec(
