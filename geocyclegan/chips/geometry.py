@@ -147,9 +147,9 @@ class Windows:
     """All windows of a scene, by row, then column.
 
     Attributes:
-        rows: their first rows `(n,)`, int64.
-        cols: their first columns `(n,)`, int64.
-        split: TRAIN, VAL or DROPPED of `chips.split` `(n,)`, uint8.
+        rows: their first rows `(n,)`.
+        cols: their first columns `(n,)`.
+        split: TRAIN, VAL or DROPPED of `chips.split` `(n,)`.
     """
 
     rows: npt.NDArray[np.int64]
@@ -260,13 +260,7 @@ def _scatter(height: int, width: int, geometry: Geometry) -> Windows:
 
 
 def first_windows(windows: Windows, fresh: npt.NDArray[np.bool_], count: int) -> Windows:
-    """Keep the first `count` windows that are fresh and do not straddle, by row, then column.
-
-    Args:
-        windows: n windows.
-        fresh: which of them may be kept `(n,)`.
-        count: how many at most.
-    """
+    """Keep the first few windows that are fresh and do not straddle; by row, then column."""
     chosen = np.flatnonzero(fresh & (windows.split != DROPPED))[:count]
     order = chosen[np.lexsort((windows.cols[chosen], windows.rows[chosen]))]
     return Windows(windows.rows[order], windows.cols[order], windows.split[order])

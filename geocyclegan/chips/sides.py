@@ -38,9 +38,8 @@ def whole_sides(
         known: splits that other scenes of the domain have chips in already.
 
     Returns:
-        "val" for a share of about `geometry.val` of the places, chosen by a hash of each, "train"
-        for the others. Where no other scene has chips for training, one place is kept for it; where
-        none has chips for validation and there are two places or more, one is set aside for that.
+        The share `geometry.val` of places is for validation, within the chance of a hash; where no
+        other scene has ground for training and, if there are two places, for validation, one has.
     """
     if geometry.val <= 0.0:
         return {}

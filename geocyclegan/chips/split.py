@@ -62,13 +62,13 @@ def split_windows(
     Args:
         rows: first rows of the windows, increasing from 0.
         cols: first columns of the windows, increasing from 0.
-        size: side of the windows in pixels.
+        size: side of the windows.
         val: share of validation windows among those that are kept; 0 for none.
         seed: chooses the blocks.
 
     Returns:
-        uint8 `(rows of windows, columns of windows)` of TRAIN, VAL or DROPPED. If two of the
-        windows are disjoint and `val` is above 0, at least one is TRAIN and one is VAL.
+        `(rows of windows, columns of windows)` of TRAIN, VAL or DROPPED. If two of the windows are
+        disjoint and `val` is above 0, there is at least one of each kind.
     """
     begin_rows = np.asarray(rows, np.int64).reshape(-1, 1)
     begin_cols = np.asarray(cols, np.int64).reshape(1, -1)
@@ -89,12 +89,12 @@ def split_random(
         rows: first row of each window `(n,)`.
         cols: first column of each window `(n,)`.
         shape: rows and columns of the scene.
-        size: side of the windows in pixels.
+        size: side of the windows.
         val: share of validation windows among those that are kept.
         seed: chooses the blocks.
 
     Returns:
-        uint8 `(n,)` of TRAIN, VAL or DROPPED.
+        `(n,)`.
     """
     down, across = (starts(length, size, size) for length in shape)
     return _split_all(rows, cols, down, across, size, val, seed)
@@ -138,16 +138,7 @@ class Blocks:
     def assign(
         self, begin_rows: npt.NDArray[np.int64], begin_cols: npt.NDArray[np.int64], side: int
     ) -> npt.NDArray[np.uint8]:
-        """Assign squares at any places to training or validation.
-
-        Args:
-            begin_rows: first row of each square `(n,)`.
-            begin_cols: first column of each square `(n,)`.
-            side: their side in pixels.
-
-        Returns:
-            uint8 `(n,)` of TRAIN, VAL or DROPPED.
-        """
+        """Assign squares at any places to TRAIN, VAL or DROPPED `(n,)`."""
         spans = (
             _Spans.of(begin_rows, side, self.down),
             _Spans.of(begin_cols, side, self.across),
@@ -184,7 +175,7 @@ def _best(
 def block_edges(
     rows: Sequence[int], cols: Sequence[int], size: int, val: float
 ) -> tuple[list[int], list[int]]:
-    """Return first rows and first columns of the blocks that a grid of windows is gathered in."""
+    """Return where the blocks begin that a grid of windows is gathered in."""
     for block in range(_LARGEST_BLOCK, 0, -1):
         down, across = _edges(rows, size, block), _edges(cols, size, block)
         if len(down) * len(across) * val >= _FEWEST_VAL_BLOCKS:

@@ -117,17 +117,14 @@ def resolve_bands(wanted: Sequence[str], names: Sequence[str | None], where: str
 
 
 def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[str]:
-    """Choose the bands of a scene that a model wants, by name or, where names lack, by order.
+    """Choose the bands of a scene that a model wants, by name, or by order where names lack.
 
-    Order decides only if bands that are named on both sides agree with it.
+    Where some have no name, order decides, if bands that are named on both sides agree with it.
 
     Args:
         domain: what the model wants.
         there: all bands of the scene.
         where: what to call the scene in an error.
-
-    Returns:
-        Band numbers from 1 as text, in the order of the domain's bands.
 
     Raises:
         SceneError: they are not there; it names what the model wants and what the scene has.

@@ -60,16 +60,7 @@ def parse_res(text: str) -> tuple[float, float]:
 def project(
     source: CRS | None, target: CRS | None, xs: npt.NDArray[np.float64], ys: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Transform points from one CRS to another; what has no place there becomes infinite.
-
-    Args:
-        source: CRS of the points.
-        target: CRS wanted.
-        xs: eastings or longitudes, any shape, in units of `source`.
-        ys: northings or latitudes of the same shape.
-
-    Returns:
-        x and y in units of `target`, each of the shape of `xs`.
+    """Bring points from one CRS into another; what has no place there becomes infinite.
 
     Raises:
         SceneError: one CRS is missing, or there is no way between them.
@@ -86,11 +77,7 @@ def project(
 
 
 def sample_points(grid: Grid, window: Window) -> tuple[npt.NDArray[np.float64], ...]:
-    """Return map coordinates of points spread over a window of a grid, its outline included.
-
-    Returns:
-        x and y in map units, each `(21, 21)` by rows and columns of points.
-    """
+    """Return map coordinates of points spread over a window of a grid, its outline included."""
     rows = np.linspace(window.row, window.row_stop, _POINTS)[:, np.newaxis]
     cols = np.linspace(window.col, window.col_stop, _POINTS)[np.newaxis, :]
     t = grid.transform

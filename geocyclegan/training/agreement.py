@@ -38,10 +38,7 @@ class Correlation:
         self._sums = sums if self._sums is None else self._sums + sums
 
     def bands(self) -> list[float]:
-        """Return the correlation of each band; 0 where one side is constant.
-
-        Empty if there were no images.
-        """
+        """Return the correlation of each band; 0 where one side is constant, which says nothing."""
         if self._sums is None:
             return []
         n, x, y, xx, yy, xy = self._sums

@@ -54,13 +54,7 @@ class Augmentation:
 
 
 def lay(image: npt.NDArray[ScalarT], mirrored: bool, turns: int) -> npt.NDArray[ScalarT]:
-    """Return a view of `image` `(..., side, side)`, mirrored, then turned counter-clockwise.
-
-    Args:
-        image: pixels or mask.
-        mirrored: swap left and right.
-        turns: quarter turns.
-    """
+    """Return a view of `image` `(..., side, side)`, mirrored, then turned."""
     if mirrored:
         image = image[..., ::-1]
     return np.rot90(image, turns, axes=(-2, -1)) if turns else image

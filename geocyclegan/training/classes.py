@@ -84,12 +84,12 @@ class ClassMeans:
         self._counts = dict.fromkeys(codes, 0)
 
     def update(self, images: Tensor, valid: Tensor | None, codes: Tensor) -> None:
-        """Count an image in.
+        """Take an image in.
 
         Args:
             images: (1, bands, height, width).
             valid: mask (1, 1, height, width); None: all are valid.
-            codes: codes of classes (height, width), int64.
+            codes: classes (height, width).
         """
         values = images[0].double().cpu()
         for code in self._codes:
@@ -100,7 +100,7 @@ class ClassMeans:
             self._sums[code] = values[:, chosen].sum(1) + self._sums.get(code, 0.0)
 
     def of(self, codes: tuple[int, ...]) -> Tensor:
-        """Return the means (classes, bands), float64 on the CPU, of classes in `seen`."""
+        """Return the means (classes, bands) of classes that were seen."""
         return torch.stack([self._sums[code] / self._counts[code] for code in codes])
 
     @property
