@@ -188,7 +188,7 @@ class CutChip:
         plan: what was planned.
         valid: share of valid pixels, of those inside the scene.
         sha256: hash of the file; empty where there is none.
-        content: hash of the pixels and their mask; empty where nobody asked.
+        content: hash of the pixels and their mask; empty where it was not needed.
         label_sha256: hash of the label chip's file; empty where there is none.
     """
 

@@ -90,8 +90,8 @@ class ChipSet:
         paths: the chip files, sorted; of a virtual set, the names that they would have.
         domain: bands and radiometry, the same for both splits.
         size: side of every chip in pixels.
-        scenes: the scenes that the domain was chipped from; empty where nobody wrote them down.
-        scene_ids: which scene each chip is from; empty where nobody wrote it down.
+        scenes: the scenes that the domain was chipped from; empty where they are not recorded.
+        scene_ids: which scene each chip is from; empty where that is not recorded.
         virtual: for each path, the window that it is; empty where there are files.
     """
 

@@ -219,7 +219,7 @@ class OpenSource:
 
     @property
     def nodata(self) -> float | None:
-        """Value of invalid pixels."""
+        """Nodata value, None if there is none; invalid pixels need not hold it."""
         return self._packing.nodata if self._packing else self._raster.nodata
 
     @property

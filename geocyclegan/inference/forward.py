@@ -193,7 +193,7 @@ class Launched:
 
 
 def halved(side: int, stride: int, error: MemoryShortage) -> int:
-    """Return half a tile's side, and say so.
+    """Return half a tile's side, a multiple of the stride, and log that memory ran out.
 
     Raises:
         MemoryShortage: tiles are as small as they get.
@@ -212,7 +212,7 @@ def halved(side: int, stride: int, error: MemoryShortage) -> int:
 
 
 def chunks(items: list[Item], size: int) -> list[list[Item]]:
-    """Cut a list into lists of a size."""
+    """Cut a list into lists of `size` items, the last of which may be shorter."""
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 

@@ -48,7 +48,7 @@ class SceneJob:
 
     Attributes:
         scene: path of the scene.
-        known: what tells the file from another one; see `crew.stamp`.
+        known: what tells the file from another one; see `crew_check.stamp`.
         out: the product.
         model: folder of the bundle.
         weights_sha256: hash of its weights.
@@ -194,7 +194,7 @@ def translate_whole(job: SceneJob) -> None:
 
 
 def forget(job: SceneJob) -> None:
-    """Let go of what was remembered for a scene."""
+    """Drop what this worker remembers of a scene."""
     with _memory.lock:
         for key in [key for key in _memory.walks if key[0] == job.out]:
             _memory.walks.pop(key).close()

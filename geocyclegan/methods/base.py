@@ -33,8 +33,8 @@ class Batch:
         pairs: images of both domains that show the same places, pixel by pixel; None: there are
             none in this step.
         weak: images of both domains that show the same places, roughly; None: there are none.
-        labels_a: classes of the pixels of `a` (samples, height, width), −1 where not known; None:
-            nobody knows any, or wants to.
+        labels_a: classes of the pixels of `a` (samples, height, width), int64, −1 where not known;
+            None: there are none, or the method does not use them.
     """
 
     a: Tensor

@@ -114,7 +114,7 @@ class CycleGAN(Method):
         config: numbers of the method.
         shared_bands: pairs (index in A, index in B); empty: no identity loss.
         seed: of the image pools.
-        critics: judge what two translations make of images of A and of B; None: nobody does.
+        critics: judge what two translations make of images of A and of B; None: there are none.
 
     Raises:
         OptionError: bands do not fit or do not exist, or critics are weighted and missing.

@@ -169,7 +169,7 @@ class SceneNorm2d(nn.Module):
         return Moments.of_variance(torch.ones(()), self._mean, self._var)
 
     def spread(self, cells: CellStatistics) -> None:
-        """Normalise each pixel with the statistics of where it is, from now on."""
+        """Normalise each pixel with the statistics of its place in the scene, from now on."""
         self._cells = cells
         self.mode = "dense"
 

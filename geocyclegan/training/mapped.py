@@ -49,7 +49,7 @@ class MappedLevels:
         self._state = _map(folder / f"{name}.state", (count,), np.uint8)
 
     def get(self, index: int) -> tuple[Levels, Valid | None] | None:
-        """Return a chip; None if nobody has decoded it yet.
+        """Return a chip; None if no process has decoded it yet.
 
         Returns:
             Levels float32 `(bands, size, size)` and the mask `(size, size)`, None where all pixels
