@@ -55,7 +55,7 @@ class EngineOptions:
         window: side of the crops that the generator was trained on: the windows of a generator
             without a bounded receptive field, the crops of "sample" and the cells of "dense".
         shift: px in the first tile of each axis if not `tile`, to compare tile grids.
-        statistics: whose statistics to normalise with; not "auto", see `resolve_mode`.
+        statistics: whose statistics to normalise with; "auto" is not for the engine.
     """
 
     tile: int | None = None

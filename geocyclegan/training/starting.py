@@ -80,7 +80,7 @@ def cached(cache: Path | None, run: Path, ranks: Ranks) -> Iterator[Budget]:
 
 
 def end(ranks: Ranks) -> None:
-    """Leave the group of processes that train together, and allow all algorithms again."""
+    """Part from the other processes."""
     torch.use_deterministic_algorithms(False)
     if ranks.size > 1 and dist.is_initialized():
         dist.destroy_process_group()
