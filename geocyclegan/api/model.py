@@ -228,6 +228,7 @@ class Model:
 
         Raises:
             OptionError: there are none.
+            BundleError: there is no generator for this direction, or it is damaged.
         """
         generator = self.generator(direction)
         if not generator.norm_layers():

@@ -175,6 +175,10 @@ def bare(network: nn.Module) -> Callable[[Tensor, Tensor | None], Tensor]:
 
     Args:
         network: called as `network(x, valid)`, wrapped or not.
+
+    Returns:
+        A function of images (samples, bands, height, width) and their mask (samples, 1, height,
+        width) or None, which gives what the network gives.
     """
     own = unwrapped(network)
 

@@ -38,7 +38,13 @@ _METHODS = ("auto", "linear", "percentile", "db", "log1p", "zscore")
 
 @dataclass(frozen=True)
 class ScaleSpec:
-    """What `--scale` asks for: a method, and a range where the method takes one."""
+    """What `--scale` asks for.
+
+    Attributes:
+        method: the name of a scaling.
+        bounds: the range of "linear", in stored units, or of "percentile", from 0 to 100; None for
+            the others.
+    """
 
     method: str
     bounds: tuple[float, float] | None = None
@@ -84,7 +90,7 @@ class BandScaling:
 
     Attributes:
         method: the name of the method that made it.
-        knots: increasing values, in the transformed unit (dB, log or physical).
+        knots: increasing values, in the transformed unit (dB, log or stored units).
         levels: the increasing levels in [-1, 1] that they go to, as many as knots.
 
     Raises:
@@ -268,7 +274,11 @@ def _two_knots(method: str, low: float, high: float) -> BandScaling:
 
 @dataclass(frozen=True)
 class Radiometry:
-    """The scalings of all bands of a domain."""
+    """The scalings of all bands of a domain.
+
+    Attributes:
+        scalings: one for each band, in order.
+    """
 
     scalings: tuple[BandScaling, ...]
 

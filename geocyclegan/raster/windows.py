@@ -18,7 +18,14 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """A rectangle of pixels; `row` and `col` may be negative, sizes may not."""
+    """A rectangle of pixels of a scene.
+
+    Attributes:
+        row: first row, which may be negative.
+        col: first column, which may be negative.
+        height: rows, 0 or more.
+        width: columns, 0 or more.
+    """
 
     row: int
     col: int
