@@ -149,7 +149,7 @@ class TiffTemplate:
         Args:
             grid: its grid, which differs from that of the template in its origin alone.
             strips: the compressed pixels of each band.
-            valid: `(height, width)` where the template has a mask; None where it has none.
+            valid: `(height, width)`, where the template has a mask.
 
         Returns:
             None if it cannot be made of this template.
@@ -178,13 +178,7 @@ class TiffTemplate:
         return b"".join([*parts, *blobs, *masks])
 
     def strips(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Apply the predictor to pixels `(bands, height, width)`.
-
-        Returns:
-            What is to be compressed, contiguous: the pixels themselves (predictor 1), differences
-            of the same shape as unsigned integers (2), or bytes `(bands, height, width * itemsize)`
-            (3).
-        """
+        """Return pixels `(bands, height, width)` as the predictor has them, ready to compress."""
         if self.predictor == 2:
             return _differences(pixels)
         if self.predictor == 3:
