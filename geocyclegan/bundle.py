@@ -330,6 +330,7 @@ def newest_bundle(runs: Path) -> Bundle:
 
     Raises:
         NotFoundError: there is none.
+        BundleError: it is damaged, or of a newer format.
     """
     found = sorted(runs.glob(f"*/model/{_JSON}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:

@@ -70,8 +70,8 @@ class MethodInfo:
             registry of generators.
         sides: the domains that it looks at.
         crop: side of the crops that it is used with, in pixels.
-        doubling: whether its images have 16, 32, 64 and so on px, and batch norm makes any other
-            norm an option without meaning.
+        doubling: whether its networks are those of DCGAN: sides of images are powers of two of 16
+            px or more, and norm layers are batch norm, so that there is no norm to choose.
         labelled: whether it looks at the labels of A's chips, where there are any.
     """
 

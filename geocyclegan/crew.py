@@ -37,7 +37,7 @@ class Task(Protocol):
         ...
 
     def cancel(self) -> Any:
-        """Do not begin any more, if it has not begun."""
+        """Drop the task if it has not begun."""
         ...
 
     def add_done_callback(self, call: Callable[[Any], Any]) -> Any:

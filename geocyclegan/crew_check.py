@@ -35,7 +35,12 @@ class Seen:
 
 
 def stamp(path: str) -> tuple[str, tuple[int, int] | None]:
-    """Return what tells a file from another one of its name; None for what is no file, as a URL."""
+    """Return a path with what tells its file from another one of that name.
+
+    Returns:
+        The path, and size in bytes and time of change in nanoseconds; None for the two where the
+        path is no file, such as a URL.
+    """
     file = Path(path)
     if not file.is_file():
         return path, None

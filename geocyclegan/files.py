@@ -116,7 +116,11 @@ def atomic_write(final: Path) -> Iterator[Path]:
 
 
 def write_text(final: Path, text: str) -> None:
-    """Write a text file whole or not at all (UTF-8)."""
+    """Write a text file whole or not at all (UTF-8).
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     with atomic_write(final) as part:
         try:
             part.write_text(text, encoding="utf-8")
@@ -125,7 +129,13 @@ def write_text(final: Path, text: str) -> None:
 
 
 def write_json(final: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all; NaN is refused, since JSON has none."""
+    """Write a JSON file whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+        ValueError: `value` holds NaN or infinity, which JSON does not have.
+        TypeError: `value` holds what JSON has no type for.
+    """
     write_text(final, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -165,7 +175,7 @@ def output_lock(output: Path) -> Iterator[None]:
     it only names the holder.
 
     Raises:
-        OutputError: another process holds it.
+        OutputError: another process holds it, or no lock can be made in its folder.
     """
     make_folder(output.parent)
     lock_path = output.with_name(f".{output.name}.lock")

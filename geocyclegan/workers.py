@@ -10,7 +10,7 @@ import threading
 
 
 def follow_parent() -> None:
-    """Leave Ctrl-C to the parent, and leave when it is killed instead of waiting for ever."""
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:

@@ -49,7 +49,7 @@ class ArrayScene:
         return height, width
 
     def read(self, window: Window) -> tuple[Pixels, Mask]:
-        """Return pixels `(bands, height, width)` and the valid mask of a window inside."""
+        """Return pixels `(bands, height, width)` and mask `(height, width)` of a window inside."""
         rows, cols = window.slices_in(Window(0, 0, *self.shape))
         pixels = self._compute(self._pixels[:, rows, cols])
         if self._valid is not None:
@@ -58,9 +58,16 @@ class ArrayScene:
 
 
 def valid_in_all_bands(pixels: Pixels, nodata: float | None, undeclared: float | None) -> Mask:
-    """Return where all bands of pixels `(bands, height, width)` are finite and not nodata.
+    """Find the valid pixels: all bands are finite, and none has the nodata value.
 
-    Nor may all of them have the value `undeclared`, see `raster.undeclared`.
+    Args:
+        pixels: `(bands, height, width)`, in stored units.
+        nodata: value of pixels without data in any band; None: there is none.
+        undeclared: value that all bands of a pixel without data have, see `raster.undeclared`;
+            None: there is none.
+
+    Returns:
+        The valid mask `(height, width)`.
     """
     known: Any = np.isfinite(pixels) if pixels.dtype.kind in "fc" else np.True_
     if nodata is not None and math.isfinite(nodata):

@@ -181,9 +181,15 @@ class Model:
             norm_stats: "sample", of 32 crops spread over it, or "exact", of all of it.
             memory: bytes that the activations may take.
 
+        Returns:
+            For each norm layer in order the moments of one sample: count (1,), mean and m2, each
+            (1, channels), float64.
+
         Raises:
             SceneError: the bands are not those that the model takes.
             OptionError: the generator has no exact statistics.
+            OutputError: the disk is full.
+            BundleError: there is no generator for this direction, or it is damaged.
         """
         source, generator = self.source(direction), self.generator(direction)
         if hasattr(data, "dims"):
@@ -219,6 +225,7 @@ class Model:
 
         Raises:
             OptionError: there are none.
+            BundleError: there is no generator for this direction, or it is damaged.
         """
         generator = self.generator(direction)
         if not generator.norm_layers():

@@ -101,7 +101,7 @@ def _chip_options(given: dict[str, Any]) -> ChipOptions:
 
 @dataclass(frozen=True)
 class TrainOptions(TrainConfig):
-    """The options of a run, and what becomes of one that exists.
+    """The options of a run, and what happens to a run of the same name that exists.
 
     Attributes:
         config: YAML file with options; those given as arguments come first.

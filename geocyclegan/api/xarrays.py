@@ -39,6 +39,18 @@ def translate_dataarray(
 ) -> xr.DataArray:
     """Translate a DataArray; see `Model.translate`.
 
+    Args:
+        model: the model.
+        data: (band, y, x), in the stored units of the source domain; of one band, the first
+            dimension may be missing.
+        direction: "a2b" or "b2a".
+        norm_stats: whose statistics to normalise with.
+        statistics: given ones, instead of `norm_stats`.
+        options: how to cut what is not on dask.
+
+    Returns:
+        (band, y, x), in the type and stored units of the target domain; on dask where `data` is.
+
     Raises:
         SceneError: its dimensions or bands are not those that the model takes.
         OptionError: an option does not fit the model or the array, or a package is missing.
@@ -64,7 +76,7 @@ def translate_dataarray(
 
 
 def scene_of(data: xr.DataArray, source: Domain) -> ArrayScene:
-    """Return a DataArray as a scene whose windows are computed when they are read.
+    """Return a DataArray (band, y, x) as a scene whose windows are computed when they are read.
 
     Raises:
         SceneError: its dimensions or bands are not those of the domain.

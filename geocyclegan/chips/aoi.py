@@ -138,7 +138,7 @@ def cover_shares(
         area: the polygons in (column, row) coordinates.
         rows: first row of each window `(n,)`, increasing.
         cols: first column of each window `(n,)`.
-        size: side of the windows.
+        size: side of the windows in pixels.
         shape: rows and columns of the scene.
 
     Returns:

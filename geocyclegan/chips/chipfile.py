@@ -186,7 +186,7 @@ class ChipEncoder:
         return 0 if self._style.nodata is None else self._style.nodata
 
     def beside(self, valid: npt.NDArray[np.bool_]) -> bytes:
-        """Return the file that goes beside a chip: none, the mask is part of it."""
+        """Return the file that goes beside a chip: empty, its mask `(height, width)` is inside."""
         return b""
 
     def encode(self, grid: Grid, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> bytes:
@@ -194,7 +194,8 @@ class ChipEncoder:
 
         Args:
             grid: its own grid.
-            pixels: `(bands, height, width)`; invalid ones hold the nodata value or 0.
+            pixels: `(bands, height, width)` of the style's type, in stored units; invalid ones hold
+                the nodata value or 0.
             valid: `(height, width)`; a mask is written only if some pixel is invalid.
         """
         data = None
@@ -253,7 +254,8 @@ def encode_chip(
 
     Args:
         grid: its own grid.
-        pixels: `(bands, height, width)`; invalid ones hold the nodata value or 0.
+        pixels: `(bands, height, width)` of the style's type, in stored units; invalid ones hold the
+            nodata value or 0.
         valid: `(height, width)`; a mask is written only if some pixel is invalid.
         style: descriptions, type and nodata.
         codec: how pixels are compressed.

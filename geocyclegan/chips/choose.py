@@ -93,7 +93,9 @@ def plan_scenes(
         known: splits that other scenes of the domain have chips in already.
 
     Raises:
-        OptionError: polygons cannot be used, or the AOI touches no scene.
+        OptionError: polygons cannot be used, the AOI touches no scene, or no class to balance lies
+            over a scene.
+        SceneError: labels to balance cannot be read.
     """
     aoi = Aoi(options.aoi) if options.aoi else None
     exclude = Aoi(options.exclude, "--exclude") if options.exclude else None
@@ -186,7 +188,7 @@ class CutChip:
         plan: what was planned.
         valid: share of valid pixels, of those inside the scene.
         sha256: hash of the file; empty where there is none.
-        content: hash of the pixels and their mask; empty where nobody asked.
+        content: hash of the pixels and their mask; empty where it was not needed.
         label_sha256: hash of the label chip's file; empty where there is none.
     """
 
@@ -242,7 +244,7 @@ def choose_chips(
 
 
 def pair_up(first: Sequence[Choice], second: Sequence[Choice]) -> tuple[list[Choice], list[Choice]]:
-    """Keep the windows that both scenes of each pair have."""
+    """Keep the windows that became chips in both scenes of each pair."""
 
     def keep(choice: Choice, partner: Choice) -> Choice:
         there = {chip.plan.window for chip in partner.chips}

@@ -67,7 +67,7 @@ def cutting_folder(out: Path, domain: DomainName) -> Path:
 
 @contextmanager
 def clean_folder(options: Sequence[ChipOptions]) -> Iterator[None]:
-    """Take away what a failed run left, and folders that did not exist before it."""
+    """If the block fails, remove what it left, and folders that did not exist before it."""
     out = options[0].out
     hidden = [statistics_folder(out, given.domain) for given in options]
     folders = [*hidden, hidden[0].parent, out, *out.parents]
@@ -84,7 +84,11 @@ def clean_folder(options: Sequence[ChipOptions]) -> Iterator[None]:
 
 
 def begin(options: ChipOptions) -> Path:
-    """Remove what a killed run left, and make the folder for cutting; the caller holds the lock."""
+    """Remove what a killed run left, and make the folder for cutting; the caller holds the lock.
+
+    Raises:
+        OutputError: the folder cannot be made or written to.
+    """
     for folder in (options.out, statistics_folder(options.out, options.domain)):
         for part in folder.glob(".*.part.*"):
             ours = folder != options.out or part.name.startswith(f".domain_{options.domain}.")
@@ -103,7 +107,13 @@ def make_record(
     geometry: Geometry,
     options: ChipOptions,
 ) -> DomainRecord:
-    """Return the domain as it will be: bands and radiometry over all its scenes."""
+    """Return the domain as it will be: bands and radiometry over all its scenes.
+
+    Raises:
+        ChipsError: the statistics of a scene that was chipped before are missing or damaged.
+        SceneError: the scaling does not fit the pixels, see `raster.radiometry.fit_scaling`.
+        OptionError: `shared_scale` is asked for bands that differ in unit or packing.
+    """
     entries = _merge_entries(old, named, cuts, geometry, options)
     domain = _fit(old, entries, cuts, options)
     return DomainRecord(

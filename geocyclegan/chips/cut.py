@@ -94,11 +94,22 @@ class _Task:
 def cut_scenes(
     plans: Sequence[Plan], step: int, options: CutOptions, workers: int | Crew
 ) -> list[SceneCut]:
-    """Read all pixels once.
+    """Read all pixels of the scenes once.
+
+    Args:
+        plans: the scenes and their windows.
+        step: pixels from one window to the next.
+        options: what is done with each window.
+        workers: processes of this machine, of which 1 means this one; or a crew.
+
+    Returns:
+        What was found in each scene, in order.
 
     Raises:
         SceneError: pixels cannot be read, or a scene has no valid one.
         OutputError: a chip cannot be written.
+        ChipsError: a process of this machine died.
+        ClusterError: workers of the crew died of a task.
     """
     tasks = [list(_tasks(plan, step, options)) for plan in plans]
     results = run_tasks(_cut, [task for of_scene in tasks for task in of_scene], workers)
@@ -207,8 +218,11 @@ def content_hash(pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> str:
     """Return a hash of a chip's pixels and mask; what invalid pixels hold does not count.
 
     Args:
-        pixels: `(bands, height, width)`.
-        valid: `(height, width)`.
+        pixels: `(bands, height, width)`; type and shape are part of the hash.
+        valid: `(height, width)`, True where a pixel is valid.
+
+    Returns:
+        BLAKE2b, 16 bytes, as hexadecimal text.
     """
     digest = hashlib.blake2b(f"{pixels.dtype.name} {pixels.shape}".encode(), digest_size=16)
     if not valid.all():

@@ -224,7 +224,10 @@ def split_turned(windows: Windows, size: int, grid: Grid, base: Grid, blocks: Bl
 
 
 def edge_starts(length: int, size: int, step: int, edge: Edge) -> list[int]:
-    """Start positions along an axis; `drop` gives none where not even one window fits."""
+    """Return start positions of windows along an axis, all in pixels.
+
+    The list is empty where `edge` is "drop" and not even one window fits.
+    """
     if edge == "shift":
         return starts(length, size, step)
     if edge == "drop":

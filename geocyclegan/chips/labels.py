@@ -76,7 +76,7 @@ class LabelSet:
         return cls(paths, tuple(sorted(codes)), chips.size)
 
     def read(self, index: int) -> npt.NDArray[np.int64]:
-        """Return numbers of classes `(size, size)`, `UNKNOWN` where there is no label.
+        """Return numbers of classes `(size, size)`, int64, `UNKNOWN` where there is no label.
 
         Raises:
             ChipsError: the label chip is missing or damaged.

@@ -125,7 +125,11 @@ class DomainRecord:
 
 
 def write_record(folder: Path, domain: DomainName, record: DomainRecord) -> None:
-    """Write `domain_*.json`, whole or not at all."""
+    """Write `domain_*.json`, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     write_json(domain_path(folder, domain), record.to_json())
 
 
@@ -241,6 +245,10 @@ def update_manifest(
 
     Returns:
         The rows that went and did not come back, whose files nobody needs any more.
+
+    Raises:
+        ChipsError: the manifest that is there is damaged.
+        OutputError: it cannot be written.
     """
     import geopandas
     from filelock import FileLock

@@ -39,11 +39,14 @@ class NpyEncoder:
         self.filler = filler
 
     def encode(self, grid: Grid, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> bytes:
-        """Return the pixels `(bands, height, width)`; `grid` and `valid` are not part of them."""
+        """Return an npy file of pixels `(bands, height, width)`, in stored units.
+
+        `grid` and the mask `valid` `(height, width)` are not part of it, see `beside`.
+        """
         return _bytes(pixels)
 
     def beside(self, valid: npt.NDArray[np.bool_]) -> bytes:
-        """Return the file that goes beside a chip; empty where all pixels are valid."""
+        """Return an npy file of a mask `(height, width)`; empty where all pixels are valid."""
         return b"" if valid.all() else _bytes(valid)
 
 
@@ -54,10 +57,17 @@ def _bytes(array: npt.NDArray[Any]) -> bytes:
 
 
 def read_mask(chip: Path, shape: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
-    """Read the valid mask beside a chip; None if there is none.
+    """Read the valid mask beside a chip.
+
+    Args:
+        chip: the chip's file.
+        shape: rows and columns of the chip.
+
+    Returns:
+        The mask `(height, width)` of that shape; None if there is none.
 
     Raises:
-        OSError, ValueError, EOFError: it cannot be read, or is none of this chip.
+        OSError, ValueError, EOFError: it cannot be read, or is no mask of that shape.
     """
     path = mask_path(chip)
     if not path.exists():

@@ -211,7 +211,7 @@ class ChipOptions:
 
     @property
     def amplitude(self) -> bool:
-        """True if complex pixels may be read as amplitude: whoever names a scaling wants that."""
+        """True if complex pixels may be read as amplitude: `scale` is a scaling other than auto."""
         return self.scale.method != "auto"
 
     def geometry(self, grids: list[tuple[str, Grid]]) -> Geometry:

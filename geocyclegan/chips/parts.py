@@ -51,7 +51,7 @@ def divide(
         bands: number of bands.
         block: rows and columns of its blocks.
         windows: the windows, of one size.
-        size: their side.
+        size: their side in pixels.
         step: pixels from one to the next; for random windows their size.
     """
     height, width = shape

@@ -52,7 +52,7 @@ def evenly(length: int, most: int) -> list[int]:
 
 @dataclass(frozen=True)
 class VirtualChip:
-    """A chip that is a window of a scene.
+    """A chip without a file of its own: a window of a scene.
 
     Attributes:
         source: how the scene is looked at.
@@ -64,6 +64,10 @@ class VirtualChip:
 
     def read(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Read it from the scene.
+
+        Returns:
+            Pixels `(bands, height, width)` in the source's type and stored units, and the valid
+            mask `(height, width)`. Invalid pixels hold anything.
 
         Raises:
             ChipsError: the scene cannot be read any more.
@@ -86,8 +90,8 @@ class ChipSet:
         paths: the chip files, sorted; of a virtual set, the names that they would have.
         domain: bands and radiometry, the same for both splits.
         size: side of every chip in pixels.
-        scenes: the scenes that the domain was chipped from; empty where nobody wrote them down.
-        scene_ids: which scene each chip is from; empty where nobody wrote it down.
+        scenes: the scenes that the domain was chipped from; empty where they are not recorded.
+        scene_ids: which scene each chip is from; empty where that is not recorded.
         virtual: for each path, the window that it is; empty where there are files.
     """
 
@@ -179,7 +183,7 @@ class ChipSet:
         return len(self.paths)
 
     def by_scene(self) -> tuple[tuple[int, ...], ...]:
-        """Return the numbers of the chips of each scene; all in one where nobody knows better."""
+        """Return the numbers of the chips of each scene; all as one where no scene is recorded."""
         if not self.scene_ids:
             return (tuple(range(len(self))),) if len(self) else ()
         groups: dict[str, list[int]] = {}
@@ -191,7 +195,7 @@ class ChipSet:
         """Read a chip.
 
         Returns:
-            Pixels `(bands, size, size)` in the domain's type and physical units, and the valid mask
+            Pixels `(bands, size, size)` in the domain's type and stored units, and the valid mask
             `(size, size)`. Invalid pixels hold anything.
 
         Raises:
@@ -293,7 +297,12 @@ def _shape_text(shape: Sequence[int], dtype: str) -> str:
 
 
 def read_image(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], _Header]:
-    """Read an image of any of the formats: pixels, valid mask, and what it is.
+    """Read an image of any of the formats.
+
+    Returns:
+        Pixels `(bands, height, width)` in the file's type and stored units, the valid mask
+        `(height, width)`, and the header: its domain, not fitted, with height and width. Invalid
+        pixels hold anything.
 
     Raises:
         ChipsError: it cannot be read.

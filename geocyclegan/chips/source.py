@@ -85,16 +85,22 @@ class Source:
         """Open everything that is looked at.
 
         Raises:
-            SceneError: something cannot be read.
+            NotFoundError: a file is not there.
+            SceneError: something cannot be read, or has no place on the grid.
+            OptionError: a band does not exist.
         """
         return OpenSource(self)
 
     def with_partner(self, partner: Source) -> Source:
-        """Return the same with a partner, whose own partner does not matter."""
+        """Return the same with a partner, whose own partner is dropped."""
         return replace(self, partner=replace(partner, partner=None))
 
     def files(self) -> list[str]:
-        """Return all that is read: the scene, masks, the partner."""
+        """Return the paths of all that is read: the scene's files, masks, the partner's files.
+
+        Raises:
+            NotFoundError, SceneError: see `raster.bandfiles.band_files`.
+        """
         return [
             *paths_of(self.path),
             *(mask.path for mask in self.masks),
@@ -211,7 +217,7 @@ class OpenSource:
 
     @property
     def nodata(self) -> float | None:
-        """Value of invalid pixels."""
+        """Nodata value, None if there is none; invalid pixels need not hold it."""
         return self._packing.nodata if self._packing else self._raster.nodata
 
     @property
@@ -226,7 +232,12 @@ class OpenSource:
         )
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Read a window; see `Scene.read`.
+        """Read a window of the grid, which may reach beyond it.
+
+        Returns:
+            Pixels `(bands, height, width)` of `dtype`, in stored units (those of `packing`, where
+            there is one), and the valid mask `(height, width)`: valid in the scene, and left by the
+            class masks and the partner. Invalid pixels hold anything.
 
         Raises:
             SceneError: the pixels cannot be read.
@@ -266,7 +277,7 @@ def open_classes(path: str, grid: Grid) -> AlignedScene:
 
 
 def state_of_files(paths: list[str]) -> dict[str, list[int]]:
-    """Return size and time of change of those that are plain files, to notice another content."""
+    """Return size and time of change of the plain files among paths, to notice when they change."""
     state = {}
     for path in paths:
         if os.path.isfile(path):

@@ -23,7 +23,15 @@ Statistics = list[dict[str, npt.NDArray[Any]]]
 
 
 def save_statistics(path: Path, statistics: Statistics) -> None:
-    """Write the statistics of a scene, whole or not at all."""
+    """Write the statistics of a scene, whole or not at all.
+
+    Args:
+        path: where, ending on .npz.
+        statistics: for each band what `BandSketch.to_arrays` gives; shapes are described there.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
     arrays = {
         f"{band}.{key}": array
         for band, arrays in enumerate(statistics)
@@ -39,6 +47,14 @@ def save_statistics(path: Path, statistics: Statistics) -> None:
 
 def load_statistics(path: Path, bands: int, scene: str) -> Statistics:
     """Read the statistics of a scene.
+
+    Args:
+        path: the file.
+        bands: number of bands.
+        scene: what to call the scene in an error.
+
+    Returns:
+        For each band what `BandSketch.to_arrays` gave.
 
     Raises:
         ChipsError: they are missing or damaged.

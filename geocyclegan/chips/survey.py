@@ -310,7 +310,7 @@ def _describe(scene: OpenSource, source: Source) -> Domain:
 
 
 def warn_of_gsd(domain: Domain, scene: SceneFacts) -> None:
-    """Say so if a scene's pixels have another size than the domain's: objects would differ, too."""
+    """Warn if a scene's pixels differ in size from the domain's, since its objects would, too."""
     if _differ(domain.gsd, scene.domain.gsd):
         log.warning(
             "%s: its pixels measure %.3g m, those of the domain %.3g m; a model learns both sizes"
@@ -322,7 +322,7 @@ def warn_of_gsd(domain: Domain, scene: SceneFacts) -> None:
 
 
 def warn_of_domains(ours: Domain, theirs: Domain, folder: Path) -> None:
-    """Say so if the two domains have pixels of different size."""
+    """Warn if the pixels of the two domains differ in size."""
     if _differ(ours.gsd, theirs.gsd):
         log.warning(
             "%s: pixels of one domain measure %.3g m, of the other %.3g m; products keep the size"

@@ -87,6 +87,7 @@ def chip_scenes(scenes: Sequence[str | Path], options: ChipOptions) -> ChipRepor
         OptionError: an option cannot be, or contradicts what the folder holds.
         ChipsError: no window passes the filters, or the folder is damaged.
         OutputError: the folder cannot be written, or another run is writing it.
+        ClusterError: the cluster cannot be used.
     """
     paths = _expand(scenes, options)
     facts, geometry = open_scenes(paths, options, _wanted(options))

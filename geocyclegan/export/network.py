@@ -34,6 +34,11 @@ class Scalings(nn.Module):
 
     Args:
         scalings: one for each band.
+
+    Attributes:
+        is_db: which bands are scaled in decibel (bands, 1, 1), bool.
+        is_log1p: which bands are scaled by log(1 + |x|) (bands, 1, 1), bool.
+        lowest: smallest value of which decibel are taken (bands, 1, 1), in stored units.
     """
 
     def __init__(self, scalings: Sequence[BandScaling]) -> None:
@@ -54,7 +59,14 @@ class Scalings(nn.Module):
         self.to(self.dtype)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map stored units (samples, bands, height, width) to levels in [-1, 1], float32."""
+        """Map pixels in stored units to levels.
+
+        Args:
+            pixels: (samples, bands, height, width).
+
+        Returns:
+            float32 of the same shape, in [-1, 1].
+        """
         values = pixels.to(self.dtype)
         if "db" in self.methods:
             decibel = 10.0 * torch.log10(torch.maximum(values, self.lowest))
@@ -67,7 +79,7 @@ class Scalings(nn.Module):
         return levels.float()
 
     def inverse(self, levels: Tensor) -> Tensor:
-        """Map levels (samples, bands, height, width) to stored units."""
+        """Map levels (samples, bands, height, width) to values of that shape, in stored units."""
         values: Tensor = self.to_values(levels.to(self.dtype))
         if "db" in self.methods:
             values = torch.where(self.is_db, torch.pow(10.0, values / 10.0), values)
@@ -178,10 +190,11 @@ class Translation(nn.Module):
         """Translate images.
 
         Args:
-            image: float32 (samples, bands, height, width).
+            image: float32 (samples, bands of the source, height, width), sides of `least` or more.
 
         Returns:
-            Images of the same size, float32.
+            float32 (samples, bands of the target, height, width); with `split` one (samples, 1,
+            height, width) for each band.
         """
         height, width = image.shape[-2:]
         seen = torch.isfinite(image)

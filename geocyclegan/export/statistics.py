@@ -47,7 +47,9 @@ def settle_statistics(
         Whose statistics they are: "training set", "scenes", "input" or "none".
 
     Raises:
-        OptionError: the bundle records none and no scene is named.
+        OptionError: the bundle records none and no scene is named, or scenes are named and the mode
+            is "tile".
+        NotFoundError: a scene is not there.
         SceneError: a scene cannot be read, lacks the bands, or has no valid pixel.
     """
     if not generator.norm_layers():

@@ -98,7 +98,15 @@ class Adapted:
             self._factors.append((ours[0] / theirs[0], (ours[1] - theirs[1]) / theirs[0]))
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Return pixels `(bands, height, width)` and the valid mask of a window inside."""
+        """Read a window that lies inside the scene.
+
+        Returns:
+            Pixels `(bands, height, width)` in the domain's stored units: in the scene's type, or
+            float64 where scale or offset differ. And the valid mask `(height, width)`.
+
+        Raises:
+            SceneError: the pixels cannot be read.
+        """
         # GDAL's options hold for a thread, and this is the reader's.
         with gdal_env():
             pixels, valid = self._scene.read(window)

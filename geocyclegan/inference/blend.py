@@ -59,12 +59,17 @@ def blended(
     Args:
         levels: the scene.
         plan: its windows.
-        channels: of the product.
-        forward: translates a window.
-        done: bands that are left out.
+        channels: bands of the product.
+        forward: translates a window, given its levels `(bands, size, size)` and valid mask
+            `(size, size)`, to levels `(channels, size, size)`.
+        done: row bands that are left out.
+
+    Yields:
+        Each row band of the plan that is not in `done`, levels and mask as wide as the scene.
 
     Raises:
         MemoryShortage: a window does not fit into memory.
+        SceneError: the scene cannot be read.
     """
     height, width, size = plan.height, plan.width, plan.size
     rows, cols, bands = plan.rows, plan.cols, plan.bands

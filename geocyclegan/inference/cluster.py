@@ -71,7 +71,11 @@ def translate_scenes(
         The number of each scene as it is finished, and what went wrong with it.
 
     Raises:
-        ClusterError: a worker lacks a file, has another version, or no such device.
+        ClusterError: a worker lacks a file, or has another version.
+        OptionError: a worker has no such device, or cannot compute in the precision asked for.
+        NotFoundError, SceneError: the files of a scene are not there.
+        OutputError: the folder of a product cannot be made.
+        BundleError: the model cannot be loaded.
     """
     for folder in {product.parent for product in products}:
         make_folder(folder)

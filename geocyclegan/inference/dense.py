@@ -77,7 +77,12 @@ class DenseStatistics:
             yield tile
 
     def add(self, cell: Cell, read: Read) -> None:
-        """Take the next cell of a row; the last one completes the row."""
+        """Take the next cell of a row; the last one completes the row.
+
+        Args:
+            cell: the cell.
+            read: its levels `(bands, height, width)` and valid mask `(height, width)`.
+        """
         count = float(read[1].sum())
         if count:
             self._pending.append((len(self._counts), read))
@@ -91,9 +96,15 @@ class DenseStatistics:
         """Translate windows.
 
         Args:
-            x: (samples, bands, height, width).
+            x: levels (samples, bands, height, width), 0 where not valid.
             valid: mask (samples, 1, height, width); None: all are valid.
             windows: where the samples lie in the scene, not above what was forgotten.
+
+        Returns:
+            Levels (samples, bands of the product, height, width).
+
+        Raises:
+            ValueError: the cells around a window have not been measured, or are forgotten.
         """
         self._map.clear_blocks()
         out: Tensor = self._generator(x, valid, [(w.row, w.col) for w in windows])

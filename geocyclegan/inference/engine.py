@@ -181,12 +181,17 @@ class TileEngine:
         Yields:
             Finished pieces that partition the scene, each with the number of tiles done since the
             last one.
+
+        Raises:
+            SceneError: the scene cannot be read.
+            MemoryShortage: not even small tiles fit into memory.
+            OptionError, OutputError: see `statistics.freeze_windows`.
         """
         for output in self.outputs(scene, height, width):
             yield self.finish(output), output.tiles
 
     def finish(self, output: Output) -> Piece:
-        """Turn levels into pixels of the target domain."""
+        """Turn levels `(bands, height, width)` into pixels of the target domain, of that shape."""
         pixels = self._target.to_pixels(output.levels, output.valid)
         return Piece(output.window, pixels, output.valid)
 
@@ -203,6 +208,9 @@ class TileEngine:
 
         Yields:
             Outputs that, with those left out, partition the scene.
+
+        Raises:
+            SceneError, MemoryShortage, OptionError, OutputError: see `run`.
         """
         levels = SceneLevels(scene, self._source, height, width)
         self._prepare(levels)

@@ -31,7 +31,15 @@ class Translator(Protocol):
     out_channels: int
 
     def __call__(self, x: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
-        """Translate `(samples, bands, height, width)` levels; see `models.generator`."""
+        """Translate levels; see `models.generator.Generator.forward`.
+
+        Args:
+            x: (samples, bands, height, width) in [-1, 1], 0 where not valid.
+            valid: mask (samples, 1, height, width); None: all are valid.
+
+        Returns:
+            Levels (samples, out_channels, height, width).
+        """
         ...
 
 
@@ -46,7 +54,8 @@ class TileForward:
     statistics that do not depend on the tile, the pixels are the same.
 
     Args:
-        forward: runs the generator.
+        forward: runs the generator on the windows of a batch, given their levels (samples, bands,
+            height, width) and mask (samples, 1, height, width) or None, all of one size.
         geometry: the generator.
         plan: the tiles of the scene.
         core: px per side of a tile's core.
@@ -77,7 +86,8 @@ class TileForward:
         """Start tiles.
 
         Args:
-            batch: tiles and what was read for them.
+            batch: tiles, each with the levels `(bands, height, width)` and the valid mask
+                `(height, width)` of what it reads.
             cells: how many cells were measured for them.
 
         Raises:
@@ -151,8 +161,9 @@ class Launched:
     """Tiles that were started together.
 
     Attributes:
-        masks: core and valid mask of each tile.
-        results: by core, the parts of each tile that has valid pixels, and what waits for them.
+        masks: core and valid mask `(height, width)` of each tile, of its core.
+        results: by core, the parts of each tile that has valid pixels, and what waits for their
+            levels `(bands, height, width)`.
         bands: of the product.
         cells: that were measured for them.
     """
@@ -163,7 +174,7 @@ class Launched:
     cells: int
 
     def outputs(self, done: Collection[Window]) -> Iterator[Output]:
-        """Wait for the tiles and yield them, but for those that are done."""
+        """Wait for the tiles and yield them, without those whose core is in `done`."""
         cells = self.cells
         for core, valid in self.masks:
             if core not in done:
@@ -182,7 +193,7 @@ class Launched:
 
 
 def halved(side: int, stride: int, error: MemoryShortage) -> int:
-    """Return half a tile's side, and say so.
+    """Return half a tile's side, a multiple of the stride, and log that memory ran out.
 
     Raises:
         MemoryShortage: tiles are as small as they get.
@@ -201,7 +212,7 @@ def halved(side: int, stride: int, error: MemoryShortage) -> int:
 
 
 def chunks(items: list[Item], size: int) -> list[list[Item]]:
-    """Cut a list into lists of a size."""
+    """Cut a list into lists of `size` items, the last of which may be shorter."""
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 

@@ -25,8 +25,8 @@ class Output:
 
     Attributes:
         window: where, in pixels of the scene.
-        levels: `(bands, height, width)` in [-1, 1].
-        valid: `(height, width)`.
+        levels: `(bands, height, width)` in [-1, 1]; they mean nothing where not valid.
+        valid: `(height, width)`, True where a pixel is valid.
         tiles: how many tiles are done since the last output.
     """
 
@@ -40,7 +40,14 @@ class Source(Protocol):
     """What inference needs to know of a scene."""
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], Mask]:
-        """Return pixels `(bands, height, width)` and the valid mask of a window inside."""
+        """Read a window that lies inside the scene.
+
+        Returns:
+            Pixels `(bands, height, width)` in stored units and the valid mask `(height, width)`.
+
+        Raises:
+            SceneError: the pixels cannot be read.
+        """
         ...
 
 
@@ -65,7 +72,11 @@ class SceneLevels:
         generator's own padding acts.
 
         Returns:
-            Levels `(bands, height, width)`, 0 where invalid, and the valid mask.
+            Levels `(bands, height, width)` in [-1, 1], 0 where invalid, and the valid mask
+            `(height, width)`, False beyond the scene.
+
+        Raises:
+            SceneError: the pixels cannot be read.
         """
         inside = window.clip(self.height, self.width)
         pixels, valid = self._scene.read(inside)
@@ -81,8 +92,8 @@ def stack_reads(reads: Sequence[Read], *, pinned: bool) -> tuple[Tensor, Tensor 
     """Stack windows of one size into a batch.
 
     Args:
-        reads: the windows.
-        pinned: put them into memory that a GPU reads by itself.
+        reads: of each window, levels `(bands, height, width)` and valid mask `(height, width)`.
+        pinned: put them into page-locked memory, from where a GPU copies them by itself.
 
     Returns:
         Levels (samples, bands, height, width), and the mask (samples, 1, height, width) or None
@@ -99,7 +110,16 @@ def stack_reads(reads: Sequence[Read], *, pinned: bool) -> tuple[Tensor, Tensor 
 
 
 def to_tensors(reads: Sequence[Read], device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Stack windows into a batch on a device; see `stack_reads`."""
+    """Stack windows of one size into a batch on a device.
+
+    Args:
+        reads: of each window, levels `(bands, height, width)` and valid mask `(height, width)`.
+        device: where the batch goes.
+
+    Returns:
+        Levels (samples, bands, height, width), and the mask (samples, 1, height, width) or None
+        where every pixel is valid.
+    """
     levels, mask = stack_reads(reads, pinned=device.type == "cuda")
     return (
         levels.to(device, non_blocking=True),

@@ -49,7 +49,7 @@ class SceneJob:
 
     Attributes:
         scene: path of the scene.
-        known: what tells the file from another one; see `crew.stamp`.
+        known: what tells the file from another one; see `crew_check.stamp`.
         out: the product.
         model: folder of the bundle.
         weights_sha256: hash of its weights.
@@ -99,6 +99,10 @@ def measure(
 
     Returns:
         The name of this worker, and statistics of each window with valid pixels; None: of none.
+
+    Raises:
+        ClusterError: this worker has other files or another version than the client.
+        GeoCycleGANError: the scene or the model cannot be used, see `translate.prepare`.
     """
     with _exclusive(job) as (generator, bundle):
         generator.thaw()
@@ -125,6 +129,8 @@ def translate_part(
 
     Raises:
         OutputError: a piece cannot be written.
+        ClusterError: this worker has other files or another version than the client.
+        GeoCycleGANError: the scene or the model cannot be used, see `translate.prepare`.
     """
     forget(job)  # its statistics are known
     valid = 0
@@ -152,6 +158,8 @@ def merge(job: SceneJob) -> list[Window]:
     Raises:
         SceneError: there is no valid pixel in the scene.
         OutputError: the product cannot be written.
+        ClusterError: this worker has other files or another version than the client.
+        GeoCycleGANError: the scene or the model cannot be used, see `translate.prepare`.
     """
     with _opened(job, None) as (scene, work):
         missing = {w for row in work.engine.rows(*scene.grid.shape) for w in row}
@@ -187,7 +195,7 @@ def translate_whole(job: SceneJob) -> None:
 
 
 def forget(job: SceneJob) -> None:
-    """Let go of what was remembered for a scene."""
+    """Drop what this worker remembers of a scene."""
     with _memory.lock:
         for key in [key for key in _memory.walks if key[0] == job.out]:
             _memory.walks.pop(key).close()

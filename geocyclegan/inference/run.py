@@ -80,7 +80,12 @@ class InferOptions:
         return newest_bundle(RUNS) if self.model is None else load_bundle(self.model)
 
     def translation(self, bundle: Bundle) -> TranslateOptions:
-        """Return how each scene is translated."""
+        """Return how each scene is translated.
+
+        Raises:
+            BundleError: the model does not translate in the direction asked for.
+            OptionError: CUDA was asked for and there is none.
+        """
         return TranslateOptions(
             direction=bundle.way(self.direction),
             bands=self.bands,

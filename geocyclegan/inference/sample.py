@@ -1,4 +1,4 @@
-"""Images from noise, written as chips: GeoTIFFs in the physical units of their domain, nowhere."""
+"""Images from noise, written as chips: GeoTIFFs in stored units of their domain, of no place."""
 
 from __future__ import annotations
 

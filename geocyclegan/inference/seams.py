@@ -44,7 +44,7 @@ def tile_invariance_error(
 
     Args:
         one: `(bands, height, width)`.
-        other: the same.
+        other: of the same shape and unit.
         valid: `(height, width)`; None: all are valid.
         scale: 8-bit levels in one unit of the values; the default is for levels in [-1, 1].
 

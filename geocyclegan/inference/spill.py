@@ -84,7 +84,11 @@ class DiskStore:
         self._rest[index] = state.valid, state.core
 
     def get(self, index: int) -> State:
-        """Return the state of a number."""
+        """Return the state of a number.
+
+        Raises:
+            OutputError: a file of it is damaged.
+        """
         layer, kinds = self._states[index]
         tensors = []
         for number, (dtype, shape) in enumerate(kinds):

@@ -129,6 +129,9 @@ def crop_windows(levels: SceneLevels, grid: CellGrid, crops: int) -> list[Measur
 
     They are cells of a lattice of training-crop-sized windows, spread evenly; those without a valid
     pixel are passed over. Which ones depends on the scene alone, not on the tiles.
+
+    Raises:
+        SceneError: the scene cannot be read.
     """
     found: list[Measured] = []
     every = ((grid.window(i, j), grid.own(i, j)) for i, j in spread(grid))
@@ -179,8 +182,9 @@ def freeze_windows(
         options: the memory and the disk to stay in.
 
     Raises:
-        OptionError: the disk budget does not do.
+        OptionError: the disk budget does not suffice.
         OutputError: the disk is full.
+        SceneError: the scene cannot be read.
     """
     generator.thaw()
     pixels = sum(read.height * read.width for read, _ in windows)
@@ -216,7 +220,7 @@ def choose_store(
         The layer, and where activations are held from there on.
 
     Raises:
-        OptionError: the disk budget does not do.
+        OptionError: the disk budget does not suffice.
         OutputError: the disk has less room than that.
     """
     held = held_bytes(generator, next(generator.parameters()).itemsize)

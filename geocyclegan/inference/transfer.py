@@ -44,12 +44,14 @@ class Runner:
         """Start a batch.
 
         Args:
-            reads: windows of one size.
+            reads: levels `(bands, height, width)` and valid mask `(height, width)` of windows of
+                one size.
             forward: takes levels (samples, bands, height, width) and the mask (samples, 1, height,
-                width), None where every pixel is valid, and gives levels of the same size.
+                width), None where every pixel is valid, and gives levels (samples, bands of the
+                product, height, width).
 
         Returns:
-            What waits for its result.
+            A function that waits for those levels and returns them as an array, float32.
         """
         x, mask = stack_reads(reads, pinned=self._streams is not None)
         with torch.inference_mode():

@@ -66,8 +66,11 @@ def translate_scene(scene_path: str, out: Path, bundle: Bundle, options: Transla
 
     Raises:
         SceneError: the scene cannot be read, lacks the bands, or has no valid pixel.
+        NotFoundError: there is no such scene.
         OutputError: the product exists, is the scene itself, or cannot be written.
         BundleError: the model cannot be loaded.
+        OptionError: an option does not fit the model or the device.
+        MemoryShortage: not even a small tile fits into memory.
     """
     refuse_output(scene_path, out, options.overwrite)
     generator = load_generator(bundle, options)
@@ -100,6 +103,8 @@ def write_product(
     Raises:
         SceneError: the scene has no valid pixel, or cannot be read.
         OutputError: the product cannot be written.
+        OptionError: the model cannot do what was asked for.
+        MemoryShortage: not even a small tile fits into memory.
     """
     work = prepare(scene, generator, bundle, out, options)
     kept = work.kept

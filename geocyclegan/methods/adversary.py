@@ -50,9 +50,13 @@ class Adversary:
 
         Args:
             discriminator: to be taught.
-            real: images and mask.
-            fake: the same of made ones, which get no gradients.
-            logits: what it says of both; None: it is asked.
+            real: images (samples, bands, height, width) in [−1, 1] and their mask (samples, 1,
+                height, width), None where all pixels are valid.
+            fake: the same of made ones, which must be detached from their generator.
+            logits: what it says of both, each (samples, 1, rows, columns); None: it is asked.
+
+        Returns:
+            A scalar.
         """
         of_real, of_fake = logits or (discriminator(*real), discriminator(*fake))
         on_real: Tensor = self.loss(of_real, True, discriminator.weights_for(*real))
@@ -64,7 +68,16 @@ class Adversary:
         return error
 
     def fooled(self, discriminator: Discriminator, images: Images) -> Tensor:
-        """Return the loss of a generator whose images a discriminator should take for real."""
+        """Return the loss of a generator whose images a discriminator should take for real.
+
+        Args:
+            discriminator: what judges; freeze it, see `frozen`.
+            images: images (samples, bands, height, width) in [−1, 1] and their mask (samples, 1,
+                height, width), None where all pixels are valid.
+
+        Returns:
+            A scalar.
+        """
         return self.loss.fooled(discriminator(*images), discriminator.weights_for(*images))
 
 
@@ -81,13 +94,19 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
 
 
 def descend(optimizer: Optimizer, loss: Tensor, backward: Callable[[Tensor], None]) -> None:
-    """Take one step down a loss."""
+    """Take one optimisation step on a loss.
+
+    Args:
+        optimizer: whose weights move; their former gradients are forgotten.
+        loss: a scalar.
+        backward: computes its gradients.
+    """
     optimizer.zero_grad(set_to_none=True)
     backward(loss)
     optimizer.step()
 
 
 def sum_of(losses: Mapping[str, Tensor]) -> Tensor:
-    """The sum of all losses, as one scalar tensor."""
+    """The sum of all losses, one or more scalars, as one scalar."""
     first, *others = losses.values()
     return sum(others, start=first)

@@ -29,12 +29,12 @@ class Batch:
         a: (samples, bands of A, height, width).
         b: (samples, bands of B, height, width).
         valid_a: mask (samples, 1, height, width); None: all are valid.
-        valid_b: the same for `b`.
+        valid_b: mask (samples, 1, height, width) of `b`; None: all are valid.
         pairs: images of both domains that show the same places, pixel by pixel; None: there are
             none in this step.
         weak: images of both domains that show the same places, roughly; None: there are none.
-        labels_a: classes of the pixels of `a` (samples, height, width), −1 where not known; None:
-            nobody knows any, or wants to.
+        labels_a: classes of the pixels of `a` (samples, height, width), int64, −1 where not known;
+            None: there are none, or the method does not use them.
     """
 
     a: Tensor
@@ -46,7 +46,7 @@ class Batch:
     labels_a: Tensor | None = None
 
     def side(self, domain: Side) -> tuple[Tensor, Tensor | None]:
-        """Return images and mask of one domain."""
+        """Return images (samples, bands, height, width) of a domain and their mask, see `Batch`."""
         return (self.a, self.valid_a) if domain == "a" else (self.b, self.valid_b)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
@@ -124,15 +124,27 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """Errors of one batch by name, without weights, without gradients."""
+        """Measure the errors of one batch, without weights, without gradients.
+
+        Returns:
+            Scalars by name.
+        """
 
     def through(
         self, network: nn.Module, inputs: Sequence[tuple[Tensor, Tensor | None]]
     ) -> list[Tensor]:
         """Put images with their masks through a network, in one pass where that changes nothing.
 
-        It changes nothing where `joined` asks for it, all pixels are valid, and the network looks
-        at each image by itself.
+        That is done if `joined` asks for it, all pixels are valid, and the network looks at each
+        image by itself.
+
+        Args:
+            network: called as `network(images, mask)`.
+            inputs: images (samples, bands, height, width), all of one shape but for the samples,
+                each with its mask (samples, 1, height, width), None where all are valid.
+
+        Returns:
+            What the network makes of each, in order.
         """
         whole = all(mask is None for _, mask in inputs)
         if not (self.joined and whole and len(inputs) > 1 and is_per_sample(network)):
@@ -184,9 +196,9 @@ class Method(nn.Module, ABC):
         return rows
 
     def set_progress(self, share: float) -> None:
-        """Hear how far training is, from 0 to 1; called before each step.
+        """Take notice of how far training is, from 0 to 1; called before each step.
 
-        A resumed run hears what an uninterrupted one would, so this needs no saving.
+        A resumed run is told what an uninterrupted one would be, so this needs no saving.
         """
 
     @contextmanager
@@ -213,7 +225,15 @@ class Method(nn.Module, ABC):
 
 
 def zero_invalid(images: Tensor, valid: Tensor | None) -> Tensor:
-    """Images with 0 where not valid, as batches have it."""
+    """Set what is not valid to 0, as in batches.
+
+    Args:
+        images: (samples, bands, height, width).
+        valid: mask (samples, 1, height, width); None: all are valid.
+
+    Returns:
+        Images of the same shape and type.
+    """
     return images if valid is None else images * valid.to(images.dtype)
 
 

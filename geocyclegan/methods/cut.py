@@ -201,7 +201,8 @@ class Cut(Method):
         """The contrastive loss at the same places each time.
 
         Returns:
-            nce, without its weight: the logarithm of the number of places where nothing is kept.
+            nce, a scalar without its weight; where nothing is kept of the source, it is the
+            logarithm of the number of places.
         """
         home, _, _ = ends(self.config.direction)
         source = batch.side(home)

@@ -62,14 +62,14 @@ class CycleTerms:
         Args:
             domain: "a" or "b", for the names.
             real: images (samples, bands, height, width).
-            back: what two translations made of them, 0 where not valid.
+            back: what two translations made of them, of the same shape, 0 where not valid.
             valid: mask (samples, 1, height, width); None: all are valid.
             weight: of the cycle at the start of training.
             progress: how far training is, from 0 to 1.
             discriminator: of the domain, whose features are compared.
 
         Returns:
-            cycle_x and, where on, feature_x, gradient_x and angle_x.
+            Scalars cycle_x and, where on, feature_x, gradient_x and angle_x, of domain x.
         """
         weight *= 1.0 - (1.0 - self.end) * progress
         share = self.features * progress

@@ -114,7 +114,7 @@ class CycleGAN(Method):
         config: numbers of the method.
         shared_bands: pairs (index in A, index in B); empty: no identity loss.
         seed: of the image pools.
-        critics: judge what two translations make of images of A and of B; None: nobody does.
+        critics: judge what two translations make of images of A and of B; None: there are none.
 
     Raises:
         OptionError: bands do not fit or do not exist, or critics are weighted and missing.
@@ -212,7 +212,7 @@ class CycleGAN(Method):
         }
 
     def set_progress(self, share: float) -> None:
-        """Hear how far training is, which the weights of the cycle follow."""
+        """Take notice of how far training is, which the weights of the cycle follow."""
         self.progress = share
 
     def step(
@@ -272,10 +272,10 @@ class CycleGAN(Method):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean absolute errors, without weights.
+        """Mean absolute errors over valid pixels, in levels, without weights.
 
         Returns:
-            cycle_a, cycle_b; identity_a, identity_b where the domains share bands.
+            Scalars cycle_a, cycle_b; identity_a, identity_b where the domains share bands.
         """
         with self.evaluating():
             images, same = self._translate_twice(batch, bool(self.shared_bands))
@@ -385,7 +385,14 @@ class CycleGAN(Method):
 
 @dataclass(frozen=True)
 class Translated:
-    """What the generators made of a batch: images of A and of B, and what came back of them."""
+    """What the generators made of a batch.
+
+    Attributes:
+        fake_a: images of B translated to A (samples, bands of A, height, width), 0 where not valid.
+        fake_b: images of A translated to B (samples, bands of B, height, width), 0 where not valid.
+        back_a: images of A translated to B and back, of the shape of the batch's `a`.
+        back_b: images of B translated to A and back, of the shape of the batch's `b`.
+    """
 
     fake_a: Tensor
     fake_b: Tensor

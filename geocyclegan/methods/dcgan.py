@@ -144,8 +144,8 @@ class Dcgan(Method):
         """What the judge says of images that it never saw, as a share from 0 (made) to 1 (real).
 
         Returns:
-            judged_real, judged_fake. Where the first falls towards the second, it has learnt its
-            training chips by heart.
+            Scalars judged_real, judged_fake. Where the first falls towards the second, the judge
+            has memorised its training chips.
         """
         real, valid = batch.side("a")
         noise = seeded_noise(0, real.shape[0], self.config.noise).to(real.device)

@@ -20,8 +20,8 @@ def feature_distance(
     Source: Wang and Lin, "CycleGAN with Better Cycles", 2018.
 
     Args:
-        discriminator: its layers of one output channel are its judgement, what goes into them are
-            its features; several scales have several.
+        discriminator: its features are what goes into its layers of one output channel, which give
+            the logits; one of several scales has several.
         real: images (samples, bands, height, width); no gradient goes to them.
         image: images of the same shape.
         valid: mask (samples, 1, height, width) of both; None: all are valid. A feature counts by

@@ -60,9 +60,9 @@ class PairHints:
                 None: that call.
 
         Returns:
-            pair_ab, pair_ba (with gradient and angle) and weak_ab, weak_ba, as far as there are
-            such generators and weights; 0 in a step that has no pairs, so that the names are the
-            same in every step.
+            Scalars pair_ab, pair_ba (with gradient and angle) and weak_ab, weak_ba, as far as there
+            are such generators and weights; 0 in a step that has no pairs, so that the names are
+            the same in every step.
         """
         nothing = single(batch.a).new_zeros(())
         losses = {}

@@ -99,7 +99,7 @@ class GanLoss(nn.Module):
 
         Args:
             logits: what the discriminator says of them (samples, 1, rows, columns).
-            weights: as in `forward`.
+            weights: valid share of each logit's patch, of the same shape; None: all are valid.
 
         Returns:
             A scalar.
@@ -132,8 +132,8 @@ def gradient_penalty(
     Source: Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017.
 
     Args:
-        discriminator: gives logits of images and their mask.
-        weights_of: gives the weights of the logits of a mask.
+        discriminator: gives logits (samples, 1, rows, columns) of images and their mask.
+        weights_of: gives the weights of these logits, of the same shape, for a mask.
         real: images (samples, bands, height, width) and mask (samples, 1, height, width) or None.
         fake: the same, as many.
 
@@ -175,6 +175,10 @@ def bare(network: nn.Module) -> Callable[[Tensor, Tensor | None], Tensor]:
 
     Args:
         network: called as `network(x, valid)`, wrapped or not.
+
+    Returns:
+        A function of images (samples, bands, height, width) and their mask (samples, 1, height,
+        width) or None, which gives what the network gives.
     """
     own = unwrapped(network)
 
@@ -195,5 +199,5 @@ def unwrapped(network: nn.Module) -> nn.Module:
 
 
 def single(x: Tensor) -> Tensor:
-    """Return the same values in single precision or better."""
+    """Return the values of a tensor (any shape) in single precision or better."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -212,7 +212,8 @@ class Munit(Method):
         """Mean absolute errors of what must come back, without weights.
 
         Returns:
-            image_a, image_b; content_a, content_b through a translation with the mean style.
+            Scalars image_a, image_b, in levels; content_a, content_b, of content that went through
+            a translation in the mean style.
         """
         errors: dict[str, Tensor] = {}
         with self.evaluating():
@@ -275,11 +276,19 @@ class Munit(Method):
         return losses
 
     def in_style_of_truth(self, direction: Direction, pairs: Batch) -> Tensor:
-        """What is made of the content of one side of pairs in the style of the other.
+        """Translate the images of one side of pairs in the style of the other side's.
 
         A pair says what is where. How it looks is what the truth's own style is for, as in the
         conditional autoencoder of Zhu et al., "Toward Multimodal Image-to-Image Translation", NIPS
-        2017; a style of all images would be asked for the mean of all looks.
+        2017; one style for all images would have to be the mean of all looks.
+
+        Args:
+            direction: "a2b" or "b2a".
+            pairs: images of both domains that show the same places.
+
+        Returns:
+            Images (samples, bands of the target domain, height, width) in [−1, 1], 0 where the
+            source is not valid.
         """
         home, away, _ = ends(direction)
         content = self._content(home, pairs.side(home))

@@ -39,9 +39,9 @@ class Places:
     """Pixels of features at which two images are compared.
 
     Attributes:
-        index: numbers of the pixels along rows (samples, places).
-        there: which of them are meant (samples, places); an image with few valid pixels has fewer
-            places than another.
+        index: numbers of the pixels, counted row by row (samples, places), int64.
+        there: which of them count (samples, places), bool; an image with few valid pixels has fewer
+            than another.
     """
 
     index: Tensor
@@ -98,13 +98,14 @@ class PatchEncoder(nn.Module):
         """Read patches, or run the whole generator on images of the target domain.
 
         Args:
-            x: images (samples, bands, height, width).
+            x: images (samples, bands, height, width) in [−1, 1], 0 where not valid.
             valid: mask (samples, 1, height, width); None: all are valid.
             places: at each tap; None: the whole generator.
             target: whether `x` is of the target domain.
 
         Returns:
-            Unit vectors (samples, places, dims) at each tap; without `places` an image.
+            Unit vectors (samples, places, dims), float32, at each tap; without `places` images
+            (samples, bands of the target domain, height, width).
         """
         generator = self._generator[0]
         stem = self.stem if target else None
@@ -134,9 +135,12 @@ def choose_places(
         taps: where features are taken.
         shape: samples, height and width of the images.
         valid: mask (samples, 1, height, width); None: all are valid.
-        count: places per image, or as many as it has.
+        count: places per image, at most as many as there are features.
         device: where the images are.
-        random: of the device; None: its global generator.
+        random: a generator of the device; None: its global one.
+
+    Returns:
+        The places at each tap, in its order. A feature counts if more than half of it is valid.
     """
     samples, height, width = shape
     chosen = []

@@ -163,7 +163,7 @@ class Pix2Pix(Method):
         """Mean absolute error against the truth.
 
         Returns:
-            l1, without its weight.
+            l1, a scalar in levels, without its weight.
         """
         source, target, valid = self._sides(batch)
         with self.evaluating():

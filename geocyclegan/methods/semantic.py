@@ -97,7 +97,9 @@ class Semantic(CycleGAN):
         """Make it with fresh networks.
 
         Raises:
-            OptionError: nothing says what is where, or an option is not known or out of range.
+            OptionError: there are neither labels nor a segmenter, or an option is not known or out
+                of range.
+            NotFoundError: the file of the segmenter is not there.
             BundleError: the file of the segmenter does not fit.
         """
         config = config_of(SemanticConfig, "semantic", options)
@@ -175,10 +177,11 @@ class Semantic(CycleGAN):
         return losses | {name: loss.detach() for name, loss in own.items()}
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """CycleGAN's errors, and how much of the image says something else after translation.
+        """CycleGAN's errors, and how much of the image is of another class after translation.
 
         Returns:
-            With those of CycleGAN label_a: the share of valid pixels of A whose class changes.
+            Those of CycleGAN, and label_a: the share of valid pixels of A whose class changes, a
+            scalar.
         """
         errors = super().validate(batch)
         with self.evaluating():

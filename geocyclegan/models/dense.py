@@ -85,7 +85,12 @@ class CellMap:
         self._strips: dict[tuple[int, At, At], list[Strip]] = {}
 
     def put(self, row: int, counts: Tensor) -> None:
-        """Say how many pixels are valid in the cells of a row (columns,)."""
+        """Set how many pixels of the scene are valid in each cell of a row.
+
+        Args:
+            row: number of the row in the lattice.
+            counts: (columns of the lattice,), one for each cell.
+        """
         self._counts[row] = [float(count) for count in counts]
 
     def drop_before(self, row: int) -> None:
@@ -228,11 +233,21 @@ class CellStatistics:
         self._rows: dict[int, tuple[Tensor, Tensor]] = {}
 
     def put(self, row: int, mean: Tensor, var: Tensor) -> None:
-        """Set a row of cells: means and variances (columns, channels)."""
+        """Set a row of cells.
+
+        Args:
+            row: number of the row in the lattice.
+            mean: (columns of the lattice, channels).
+            var: population variances of the same shape.
+        """
         self._rows[row] = mean.float(), var.float()
 
     def row(self, row: int) -> tuple[Tensor, Tensor]:
-        """Return means and variances of a row of cells (columns, channels)."""
+        """Return means and variances of a row of cells, each (columns, channels), float32.
+
+        Raises:
+            KeyError: the row has not been set, or was dropped.
+        """
         return self._rows[row]
 
     def drop_before(self, row: int) -> None:
@@ -256,6 +271,9 @@ class CellStatistics:
 
         Returns:
             Features of the same shape.
+
+        Raises:
+            ValueError: the cells around it have not been measured.
         """
         # A GPU is slow to start many small operations, a CPU does less for each block by itself.
         out = (self._by_strips if x.is_cuda else self._by_blocks)(x, scale, at, eps)

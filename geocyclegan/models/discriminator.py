@@ -52,11 +52,18 @@ class Discriminator(nn.Module, ABC):
         Args:
             images: (samples, in_channels, height, width).
             valid: mask (samples, 1, height, width); None: all are valid.
+
+        Returns:
+            Weights of the shape of the logits (samples, 1, rows, columns).
         """
         return None if valid is None else self.logit_weights(valid)
 
     def check(self, x: Tensor, valid: Tensor | None) -> None:
         """Refuse what the network cannot take.
+
+        Args:
+            x: should be (samples, in_channels, height, width), no side below `min_size`.
+            valid: should be (samples, 1, height, width) or None.
 
         Raises:
             ValueError: says what was found and what is expected.
@@ -78,5 +85,5 @@ class Discriminator(nn.Module, ABC):
 
 
 def as_weight(valid: Tensor) -> Tensor:
-    """A mask as floats of at least single precision."""
+    """A mask of any shape, bool or float, as floats of at least single precision."""
     return valid.to(torch.promote_types(valid.dtype, torch.float32))

@@ -78,7 +78,8 @@ class Generator(nn.Module):
             Images (samples, out_channels, height, width) in [−1, 1].
 
         Raises:
-            ValueError: the shape of `x` or `valid` does not fit.
+            ValueError: the shape of `x` or `valid` does not fit; or norm layers are in mode "dense"
+                and `at` is missing or names a place that has not been measured.
         """
         self.check(x, valid)
         weights = self.weights(valid)
@@ -128,6 +129,11 @@ class Generator(nn.Module):
     def check(self, x: Tensor, valid: Tensor | None) -> None:
         """Refuse what the plan cannot take.
 
+        Args:
+            x: should be (samples, in_channels, height, width), whose sides are multiples of
+                `stride` and not below `min_size`.
+            valid: should be (samples, 1, height, width) or None.
+
         Raises:
             ValueError: says what was found and what is expected.
         """
@@ -153,7 +159,10 @@ class Generator(nn.Module):
         return [step.module for step in self.plan if isinstance(step.module, SceneNorm2d)]
 
     def freeze(self, statistics: Sequence[Moments]) -> None:
-        """Use these statistics for every pixel from now on, one for each norm layer in order.
+        """Use these statistics for every pixel from now on.
+
+        Args:
+            statistics: of one sample, for each norm layer in the order of `norm_layers`.
 
         Raises:
             ValueError: they are not those of this architecture.

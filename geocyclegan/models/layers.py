@@ -43,7 +43,13 @@ _ROLES: dict[str, str] = {
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One operation of a plan; `name` is the module's key in the network's state dict."""
+    """One operation of a plan.
+
+    Attributes:
+        kind: what is done; see the module's docstring.
+        module: what "apply" and "norm" apply; None for the others.
+        name: the module's key in the network's state dict.
+    """
 
     kind: StepKind
     module: nn.Module | None = None
@@ -86,6 +92,10 @@ def advance(
 
     Returns:
         The new running tensor.
+
+    Raises:
+        ValueError: the step lacks its module, or its norm layer the positions that it needs.
+        KeyError: `weights` lacks the scale of a norm layer.
     """
     if step.kind == "save":
         stack.append(x)

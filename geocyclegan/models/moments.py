@@ -70,7 +70,13 @@ class Moments:
 
     @classmethod
     def of_variance(cls, count: Tensor, mean: Tensor, var: Tensor) -> Moments:
-        """Make statistics of one sample from its count (scalar), means and variances (channels)."""
+        """Make statistics of one sample, on the CPU.
+
+        Args:
+            count: valid pixels, a scalar.
+            mean: (channels,).
+            var: population variances (channels,).
+        """
         count, mean, var = (t.detach().to("cpu", torch.float64) for t in (count, mean, var))
         return cls(count.reshape(1), mean.reshape(1, -1), var.reshape(1, -1) * count)
 
@@ -85,7 +91,7 @@ class Moments:
         )
 
     def merge(self, other: Moments) -> Moments:
-        """Statistics of the union, sample by sample (Chan's formula)."""
+        """Statistics of the union, sample by sample (Chan's formula); as many samples in both."""
         count = self.count + other.count
         share = (other.count / _at_least_some(count))[:, None]
         delta = other.mean - self.mean

@@ -65,7 +65,18 @@ class MultiscaleDiscriminator(Discriminator):
         self.min_size = (judges[0].min_size - 1) * 2 ** (scales - 1) + 1
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Logits of being real (samples, 1, 1, all patches of all scales)."""
+        """Logits of being real.
+
+        Args:
+            x: images (samples, in_channels, height, width) in [−1, 1], 0 where not valid.
+            valid: mask (samples, 1, height, width), bool or float; None: all are valid.
+
+        Returns:
+            Logits (samples, 1, 1, all patches of all scales).
+
+        Raises:
+            ValueError: the shape of `x` or `valid` does not fit.
+        """
         self.check(x, valid)
         weight = None if valid is None else as_weight(valid)
         logits: list[Tensor] = []
@@ -76,11 +87,14 @@ class MultiscaleDiscriminator(Discriminator):
         return torch.cat(logits, dim=1)[:, None, None]
 
     def logit_weights(self, valid: Tensor) -> Tensor:
-        """Share of valid pixels in each patch; fewer logits of a scale weigh more each.
+        """Share of valid pixels in each patch, scaled so that the scales count alike.
+
+        Args:
+            valid: mask (samples, 1, height, width), bool or float.
 
         Returns:
             Weights (samples, 1, 1, all patches of all scales) from 0 to 1, which only the coarsest
-            scale reaches: where all is valid, the weights of each scale have one sum.
+            scale reaches: where all pixels are valid, the weights of every scale have the same sum.
         """
         weight = as_weight(valid)
         found: list[Tensor] = []
@@ -92,7 +106,15 @@ class MultiscaleDiscriminator(Discriminator):
         return torch.cat([part * (fewest / part.shape[1]) for part in found], dim=1)[:, None, None]
 
     def weights_for(self, images: Tensor, valid: Tensor | None) -> Tensor | None:
-        """Weights of the logits of images, so that each scale counts alike."""
+        """Weights with which the logits of images enter a mean, so that each scale counts alike.
+
+        Args:
+            images: (samples, in_channels, height, width).
+            valid: mask (samples, 1, height, width); None: all are valid.
+
+        Returns:
+            Weights (samples, 1, 1, all patches of all scales); never None.
+        """
         if valid is None:
             valid = images.new_ones(images.shape[0], 1, *images.shape[-2:])
         return self.logit_weights(valid)

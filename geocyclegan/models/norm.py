@@ -145,6 +145,9 @@ class SceneNorm2d(nn.Module):
     def freeze(self, statistics: Moments) -> None:
         """Normalise everything with these statistics from now on.
 
+        Args:
+            statistics: of one sample; means (1, channels).
+
         Raises:
             ValueError: they are of another number of channels, or of more than one sample.
         """
@@ -156,7 +159,7 @@ class SceneNorm2d(nn.Module):
         self.mode = "frozen"
 
     def frozen(self) -> Moments:
-        """Return what `freeze` was given, as far as it counts: mean and variance.
+        """Return the mean and variance that `freeze` was given, with a count of 1.
 
         Raises:
             ValueError: the layer is not frozen.
@@ -166,7 +169,7 @@ class SceneNorm2d(nn.Module):
         return Moments.of_variance(torch.ones(()), self._mean, self._var)
 
     def spread(self, cells: CellStatistics) -> None:
-        """Normalise each pixel with the statistics of where it is, from now on."""
+        """Normalise each pixel with the statistics of its place in the scene, from now on."""
         self._cells = cells
         self.mode = "dense"
 
@@ -212,7 +215,7 @@ class SceneNorm2d(nn.Module):
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:
-    """Sum a tensor over all processes; gradients take the way back."""
+    """Sum a tensor (any shape, the same in each) over all processes; gradients are summed, too."""
     from torch.distributed.nn.functional import all_reduce
 
     total: Tensor = all_reduce(x)  # type: ignore[no-untyped-call]

@@ -23,18 +23,33 @@ from geocyclegan.models.norm import SceneNorm2d
 
 
 class Surroundings:
-    """What the norm layers of a network must know and their callers do not hand on."""
+    """What the norm layers of a network must know and their callers do not hand on.
+
+    Attributes:
+        valid: mask of the images (samples, 1, height, width), float; None: all are valid.
+        core: mask of the same shape, 1 where pixels count in statistics; None: all do.
+    """
 
     def __init__(self) -> None:
         self.valid: Tensor | None = None
         self.core: Tensor | None = None
 
     def share(self, x: Tensor) -> Tensor | None:
-        """Valid share of each pixel of features; None: all are valid."""
+        """Valid share (samples, 1, rows, columns) of features (samples, channels, rows, columns).
+
+        None: all are valid.
+        """
         return None if self.valid is None else _pooled(self.valid, x)
 
     def counted(self, x: Tensor) -> Tensor | None:
-        """Weight of each pixel of features in statistics: valid, and in the core of its patch."""
+        """Weight of features in statistics: the share that is valid and in the core of its patch.
+
+        Args:
+            x: features (samples, channels, rows, columns).
+
+        Returns:
+            Weights (samples, 1, rows, columns) from 0 to 1; None: all are 1.
+        """
         if self.core is None:
             return self.share(x)
         weight = self.core if self.valid is None else self.core * self.valid
@@ -67,7 +82,16 @@ class InnerNorm2d(SceneNorm2d):
     def forward(
         self, x: Tensor, valid: Tensor | None = None, at: Sequence[At] | None = None
     ) -> Tensor:
-        """Normalise features (samples, channels, height, width)."""
+        """Normalise features.
+
+        Args:
+            x: (samples, channels, height, width).
+            valid: weights (samples, 1, height, width); None: those that `around` has.
+            at: see `SceneNorm2d.forward`.
+
+        Returns:
+            Features of the same shape, after `act` where there is one.
+        """
         out = super().forward(x, self.around.share(x) if valid is None else valid, at)
         return out if self.act is None else self.act(out)
 
@@ -107,7 +131,19 @@ class OpaqueGenerator(Generator):
     def forward(
         self, x: Tensor, valid: Tensor | None = None, at: Sequence[At] | None = None
     ) -> Tensor:
-        """Translate images; see `Generator.forward`."""
+        """Translate images; see `Generator.forward`.
+
+        Args:
+            x: images (samples, in_channels, height, width) in [−1, 1], 0 where not valid.
+            valid: mask (samples, 1, height, width), bool or float; None: all are valid.
+            at: without effect, since no norm layer is in mode "dense".
+
+        Returns:
+            Images (samples, out_channels, height, width) in [−1, 1].
+
+        Raises:
+            ValueError: the shape of `x` or `valid` does not fit.
+        """
         self.check(x, valid)
         self.around.valid = None if valid is None else as_weight(valid)
         try:

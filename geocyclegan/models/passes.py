@@ -33,9 +33,10 @@ class State:
 
     Attributes:
         layer: the norm layer that it stands before; -1: at the beginning of the plan.
-        x: the running tensor.
-        stack: saved tensors.
-        valid: mask of the patch at full resolution; None: all are valid.
+        x: the running tensor (samples, channels, rows, columns).
+        stack: saved tensors, of the same kind of shape.
+        valid: mask of the patch at full resolution (samples, 1, height, width); None: all are
+            valid.
         core: as in the patch.
     """
 
@@ -123,6 +124,9 @@ class LayerPass:
 
         Returns:
             The statistics of each patch as one sample, in their order.
+
+        Raises:
+            ValueError: a patch does not fit the generator.
         """
         generator = self._generator
         norm = generator.norm_layers()[layer]

@@ -52,7 +52,18 @@ class PlannedDiscriminator(Discriminator):
                     nn.utils.parametrizations.spectral_norm(step.module)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Logits of being real, one per patch."""
+        """Logits of being real.
+
+        Args:
+            x: images (samples, in_channels, height, width) in [−1, 1], 0 where not valid.
+            valid: mask (samples, 1, height, width), bool or float; None: all are valid.
+
+        Returns:
+            Logits (samples, 1, rows, columns), one per patch.
+
+        Raises:
+            ValueError: the shape of `x` or `valid` does not fit.
+        """
         self.check(x, valid)
         weight = None if valid is None else as_weight(valid)
         for step in self.plan:
@@ -64,7 +75,14 @@ class PlannedDiscriminator(Discriminator):
         return x
 
     def logit_weights(self, valid: Tensor) -> Tensor:
-        """Share of valid pixels in each patch: the mask pooled through the same windows."""
+        """Share of valid pixels in each patch: the mask pooled through the same windows.
+
+        Args:
+            valid: mask (samples, 1, height, width), bool or float.
+
+        Returns:
+            Weights (samples, 1, rows, columns) from 0 to 1.
+        """
         weight = as_weight(valid)
         for step in self.plan:
             if step.module is not None:

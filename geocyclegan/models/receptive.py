@@ -84,7 +84,12 @@ def _enlargement(module: nn.Upsample) -> _Geometry:
 
 
 def rescaling(module: nn.Module) -> tuple[int, int]:
-    """By what a module divides the resolution, and by what it multiplies it."""
+    """By what a module divides the resolution, and by what it multiplies it.
+
+    Raises:
+        TypeError: what the module reads is not known.
+        ValueError: its kernel, stride or padding differs between the axes, or is no whole number.
+    """
     geometry = _geometry(module)
     return (1, geometry.stride) if geometry.enlarges else (geometry.stride, 1)
 
@@ -101,7 +106,7 @@ def scales(plan: Sequence[Step]) -> list[int]:
     """Side of a pixel after each step, in input pixels.
 
     Raises:
-        ValueError: the plan upsamples beyond its input.
+        TypeError, ValueError: see `rescaling`; or the plan upsamples beyond its input.
     """
     found: list[int] = []
     scale = 1
@@ -116,7 +121,11 @@ def scales(plan: Sequence[Step]) -> list[int]:
 
 
 def seen(plan: Sequence[Step], low: int, high: int) -> tuple[int, int]:
-    """Interval of input pixels that the output pixels low … high depend on (norms set apart)."""
+    """Interval of input pixels that the output pixels low … high depend on (norms set apart).
+
+    Raises:
+        TypeError, ValueError: see `rescaling`.
+    """
     branches: list[tuple[int, int]] = []
     for step in reversed(plan):
         if step.kind in ("add", "concat"):
@@ -134,6 +143,9 @@ def radius(plan: Sequence[Step]) -> int:
 
     For plans whose output has the scale of their input. Each phase within the stride is tried,
     since an upsampled pixel sees more to one side than to the other.
+
+    Raises:
+        TypeError, ValueError: see `scales`.
     """
     phases = range(max(scales(plan), default=1))
     reaches = (seen(plan, phase, phase) for phase in phases)
@@ -146,6 +158,9 @@ def min_size(plan: Sequence[Step]) -> int:
     """Smallest input side that the plan takes, a multiple of its stride.
 
     Reflection by p needs p + 1 pixels at its scale; the coarsest scale needs one.
+
+    Raises:
+        TypeError, ValueError: see `scales`.
     """
     at = scales(plan)
     side = stride = max(at, default=1)

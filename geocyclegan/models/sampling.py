@@ -29,6 +29,9 @@ class BlurPool2d(nn.Module):
 
     Args:
         channels: number of channels.
+
+    Attributes:
+        kernel: the blur's weights (1, 1, 3, 3), which sum to one.
     """
 
     kernel: Tensor
@@ -41,7 +44,11 @@ class BlurPool2d(nn.Module):
         self.register_buffer("kernel", torch.outer(line, line)[None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Blur and halve features (samples, channels, height, width)."""
+        """Blur and halve features (samples, channels, height, width).
+
+        Returns:
+            (samples, channels, (height - 1) // 2, (width - 1) // 2).
+        """
         kernel = self.kernel.to(x.dtype).expand(self.channels, 1, 3, 3)
         return F.conv2d(x, kernel, stride=2, groups=self.channels)
 
@@ -66,7 +73,11 @@ def resolve_upsample(upsample: str | None, antialias: bool) -> str:
 
 
 def way_down(in_channels: int, width: int, norm: str, antialias: bool) -> list[Step]:
-    """Steps from an image to features of 4 · width channels at a quarter of its resolution."""
+    """Steps from an image to features of 4 · width channels at a quarter of its resolution.
+
+    Raises:
+        OptionError: `norm` is not known.
+    """
     plan = unit(
         "stem",
         nn.ReflectionPad2d(3),
@@ -88,7 +99,11 @@ def way_down(in_channels: int, width: int, norm: str, antialias: bool) -> list[S
 
 
 def way_up(width: int, out_channels: int, norm: str, upsample: str) -> list[Step]:
-    """Steps from features of 4 · width channels back to an image, through tanh."""
+    """Steps from features of 4 · width channels back to an image, through tanh.
+
+    Raises:
+        OptionError: `norm` is not known.
+    """
     plan: list[Step] = []
     for level in (2, 1):
         fine, coarse = width * 2 ** (level - 1), width * 2**level

@@ -40,7 +40,11 @@ class SmallSegmenter(nn.Module):
         self.head = nn.Conv2d(width, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits (samples, classes, height, width) of images in [−1, 1]."""
+        """Return logits (samples, classes, height, width).
+
+        Args:
+            x: images (samples, in_channels, height, width) in [−1, 1].
+        """
         fine = self.first(x)
         half = self.second(fine)
         up = _joined(self.third(half), half)

@@ -46,6 +46,7 @@ class SmpGenerator(OpaqueGenerator):
 
     Raises:
         OptionError: segmentation-models-pytorch is not there, or an argument is out of range.
+        NotFoundError: there is no file `encoder_weights`.
         BundleError: `encoder_weights` does not fit the encoder.
     """
 

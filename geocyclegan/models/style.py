@@ -41,13 +41,25 @@ class AdaptiveNorm2d(SceneNorm2d):
         self._offset: Tensor | None = None
 
     def set_style(self, gain: Tensor | None, offset: Tensor | None) -> None:
-        """Set gain and offset (samples or 1, channels); None: leave features as they are."""
+        """Set what follows the norm, each (samples or 1, channels); None: nothing does.
+
+        A feature is multiplied by 1 + `gain`, then `offset` is added.
+        """
         self._gain, self._offset = gain, offset
 
     def forward(
         self, x: Tensor, valid: Tensor | None = None, at: Sequence[At] | None = None
     ) -> Tensor:
-        """Normalise, then scale; what is not valid stays 0."""
+        """Normalise features, then apply gain and offset; what is not valid stays 0.
+
+        Args:
+            x: features (samples, channels, height, width).
+            valid: weights (samples, 1, height, width); None: all are valid.
+            at: see `SceneNorm2d.forward`.
+
+        Returns:
+            Features of the same shape.
+        """
         out = super().forward(x, valid, at)
         if self._gain is None or self._offset is None:
             return out
@@ -83,7 +95,12 @@ class StyleEncoder(nn.Module):
         self.head = nn.Linear(channels, dims)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return the styles (samples, dims) of images (samples, bands, height, width)."""
+        """Return the styles (samples, dims) of images.
+
+        Args:
+            x: images (samples, bands, height, width) in [−1, 1], 0 where not valid.
+            valid: mask (samples, 1, height, width); None: all are valid.
+        """
         total, weight = self.sums(x, valid)
         styles: Tensor = self.head((total / weight.clamp_min(1e-6)).to(x.dtype))
         return styles
@@ -91,8 +108,12 @@ class StyleEncoder(nn.Module):
     def sums(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return what the mean is made of, so that an image may come in windows.
 
+        Args:
+            x: images (samples, bands, height, width) in [−1, 1], 0 where not valid.
+            valid: mask (samples, 1, height, width); None: all are valid.
+
         Returns:
-            Weighted sums of features (samples, channels), and of weights (samples, 1).
+            Weighted sums of features (samples, channels), and sums of weights (samples, 1).
         """
         features = self.layers(x).float()
         if valid is None:
@@ -122,6 +143,7 @@ class StyledGenerator(Generator):
     Attributes:
         mean_style: mean of the styles of the target's images (style_dims,), as training saw them;
             used where no other style is set.
+        styles_seen: batches that the mean has seen, a scalar of int64.
 
     Raises:
         OptionError: an argument is out of range.
@@ -193,8 +215,11 @@ class StyledGenerator(Generator):
             style: (samples or 1, style_dims); None: the one that was set, or the mean style.
 
         Returns:
-            Images (samples, out_channels, height, width) in [−1, 1]; content (samples, 4 · width,
-            height / 4, width / 4); or styles (samples, style_dims).
+            Images (samples, out_channels, height, width) in [−1, 1]; content (samples, four times
+            the first layer's channels, height / 4, width / 4); or styles (samples, style_dims).
+
+        Raises:
+            ValueError: the shape of `x` or `valid` does not fit.
         """
         if part == "style":
             styles: Tensor = self.style_encoder(x, valid)

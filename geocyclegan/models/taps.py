@@ -66,13 +66,21 @@ def encoder_taps(generator: Generator) -> tuple[Tap, ...]:
 
 
 def stem_tap(generator: Generator) -> Tap:
-    """Return the output of the first convolution, the first place where bands are left behind."""
+    """Return the output of the first convolution, the first place that has features, not bands.
+
+    Raises:
+        OptionError: the plan has no convolution.
+    """
     index, conv = first_convolution(generator)
     return Tap(index, receptive.scales(generator.plan)[index], conv.out_channels)
 
 
 def first_convolution(generator: Generator) -> tuple[int, nn.Conv2d]:
-    """Return the step that takes the bands, and its number."""
+    """Return the number of the step that takes the bands, and its convolution.
+
+    Raises:
+        OptionError: the plan has no convolution.
+    """
     for index, step in enumerate(generator.plan):
         if isinstance(step.module, nn.Conv2d):
             return index, step.module
@@ -113,7 +121,18 @@ def features_at(
 def run_with(
     generator: Generator, x: Tensor, valid: Tensor | None, stem: nn.Module | None
 ) -> Tensor:
-    """Run a whole generator with another first convolution."""
+    """Run a whole generator, if asked for with another first convolution.
+
+    Args:
+        generator: a plan.
+        x: images (samples, bands, height, width) in [−1, 1], 0 where not valid.
+        valid: mask (samples, 1, height, width); None: all are valid.
+        stem: a convolution to run in place of the first one, for images of other bands; None: the
+            generator's own.
+
+    Returns:
+        Images (samples, out_channels, height, width) in [−1, 1].
+    """
     output = x
     for _, output in _outputs(generator, x, valid, stem):  # noqa: B007 - the last one is meant
         pass
@@ -141,7 +160,15 @@ def _picked(x: Tensor, places: Tensor) -> Tensor:
 
 
 def valid_share(valid: Tensor, scale: int) -> Tensor:
-    """Return the valid share of each feature at a scale (samples, 1, height/scale, width/scale)."""
+    """Return the valid share of each feature at a scale.
+
+    Args:
+        valid: mask (samples, 1, height, width), bool or float.
+        scale: side of a feature in input pixels.
+
+    Returns:
+        Shares (samples, 1, height/scale, width/scale), float32.
+    """
     return F.avg_pool2d(valid.float(), scale)
 
 

@@ -106,6 +106,14 @@ def forward(module: nn.Conv2d, kernels: Kernels, x: Tensor) -> Tensor:
     """Do what `module.forward` does, for a module that `pays`; the fast way where it trains.
 
     Elsewhere, and in other numbers than fp32, it is the direct sum.
+
+    Args:
+        module: a 3 × 3 convolution at stride 1.
+        kernels: where its transformed kernels are kept.
+        x: features (samples, channels, height, width).
+
+    Returns:
+        Features (samples, out channels, rows, columns), as the module's padding has it.
     """
     if not (module.training and torch.is_grad_enabled()) or x.dtype != torch.float32:
         return nn.Conv2d.forward(module, x)

@@ -67,14 +67,18 @@ class Raster(Protocol):
     def block_shape(self) -> tuple[int, int]: ...  # noqa: D102
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Read pixels `(bands, height, width)` and their valid mask `(height, width)`."""
+        """Read pixels `(bands, height, width)` of `dtype` and the valid mask `(height, width)`.
+
+        Raises:
+            SceneError: the pixels cannot be read.
+        """
         ...
 
 
 def shift_between(source: Grid, target: Grid) -> tuple[int, int] | None:
-    """Return rows and columns from the source's corner to the target's, on one lattice.
+    """Return rows and columns from the source's upper-left corner to the target's.
 
-    None where the pixels of the two do not coincide.
+    None where the two have another CRS or their pixels do not coincide.
     """
     if source.crs != target.crs:
         return None
@@ -140,7 +144,7 @@ class AlignedScene:
         self._scene.close()
 
     def leave_out(self, value: float | None) -> None:
-        """See `Scene.leave_out`; the pixels are left out before they are interpolated."""
+        """Declare a further nodata value, see `Scene.leave_out`; none of it is interpolated."""
         self._scene.leave_out(value)
         self._kept.clear()
 
@@ -155,7 +159,11 @@ class AlignedScene:
         return self._scene.block_shape if self._shift is not None else (self._side, self._side)
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Read a window of the grid; see `Scene.read`.
+        """Read a window of the grid, which may reach beyond it.
+
+        Returns:
+            Pixels `(bands, height, width)` of `dtype` and the valid mask `(height, width)`, False
+            beyond the grid and the scene. Invalid pixels hold anything.
 
         Raises:
             SceneError: the pixels cannot be read.

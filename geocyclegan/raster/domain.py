@@ -46,7 +46,11 @@ class BandInfo:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """Read what `to_json` gave."""
+        """Read what `to_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: a part is missing or of the wrong kind.
+        """
         return cls(
             scaling=BandScaling.from_json(value["scaling"]),
             name=value.get("name"),
@@ -101,7 +105,18 @@ class Domain:
     def to_levels(
         self, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Map physical pixels `(bands, height, width)` to [-1, 1]; invalid ones to 0."""
+        """Map pixels to levels.
+
+        Args:
+            pixels: `(bands, height, width)`, in the domain's stored units.
+            valid: `(height, width)`; the others become 0. None: all are valid.
+
+        Returns:
+            float32 `(bands, height, width)` in [-1, 1].
+
+        Raises:
+            ValueError: the number of bands is not that of the domain.
+        """
         return self.radiometry.forward(pixels, valid)
 
     def to_pixels(
@@ -109,14 +124,18 @@ class Domain:
         levels: npt.NDArray[np.floating[Any]],
         valid: npt.NDArray[np.bool_] | None = None,
     ) -> npt.NDArray[Any]:
-        """Map levels to pixels of the domain's type: physical units, rounded and clipped.
+        """Map levels to pixels of the domain's type: stored units, rounded and clipped.
 
         Args:
             levels: `(bands, height, width)` in [-1, 1].
             valid: `(height, width)`; the others get the nodata value, or 0 where there is none.
+                None: all are valid.
 
         Returns:
             `(bands, height, width)` of `dtype`. No valid pixel equals the nodata value.
+
+        Raises:
+            ValueError: the number of bands is not that of the domain.
         """
         dtype = np.dtype(self.dtype)
         pixels = np.empty(levels.shape, dtype)
@@ -177,7 +196,10 @@ def _number_to_json(value: float | None) -> float | str | None:
 def cast_values(
     values: npt.NDArray[np.floating[Any]], dtype: np.dtype[Any], nodata: float | None
 ) -> npt.NDArray[Any]:
-    """Round and clip floating values (any shape) to a pixel type; none becomes the nodata value."""
+    """Round and clip values (any shape) to a pixel type; none of them becomes the nodata value.
+
+    A value that would is moved to a neighbouring number of the type.
+    """
     if dtype.kind == "f":
         limits = np.finfo(dtype)
         cast: npt.NDArray[Any] = np.clip(values, limits.min, limits.max).astype(dtype)
@@ -220,7 +242,7 @@ def mapped_bands(text: str, a: Domain, b: Domain) -> tuple[tuple[int, int], ...]
     Bands are named by description, without regard to case, or by number from 1.
 
     Raises:
-        ValueError: the text is not of that form, or names a band that there is not, or one twice.
+        ValueError: the text is not of that form, or names a band that does not exist, or one twice.
     """
     pairs = []
     for entry in text.split(","):

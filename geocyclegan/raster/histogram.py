@@ -36,7 +36,8 @@ def draw_histograms(
         scalings: where given, the inner knots of each scaling are marked below the axis.
 
     Returns:
-        `(height, width, 3)`, 8 bits. Values are in stored units, counts on a linear axis.
+        An RGB picture `(height, width, 3)`, 8 bits. Values are in stored units, counts on a linear
+        axis.
     """
     panels = [
         _panel(label, sketch, scalings[i] if scalings else None)

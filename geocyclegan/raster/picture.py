@@ -53,10 +53,10 @@ def picture(
     Args:
         domain: says which bands are which.
         levels: `(bands, height, width)` in [-1, 1].
-        valid: `(height, width)`; the others are drawn dark grey.
+        valid: `(height, width)`; the others are drawn dark grey. None: all are valid.
 
     Returns:
-        `(height, width, 3)`, 8 bits.
+        An RGB picture `(height, width, 3)`, 8 bits.
     """
     chosen = choose_bands(domain.names)
     bands = [
@@ -79,7 +79,20 @@ def picture(
 def captioned_row(
     images: Sequence[npt.NDArray[np.uint8]], captions: Sequence[str], gap: int = 6
 ) -> npt.NDArray[np.uint8]:
-    """Put pictures of one height side by side, each under its caption."""
+    """Put pictures side by side, each under its caption.
+
+    Args:
+        images: RGB pictures `(height, width, 3)`, 8 bits.
+        captions: one for each.
+        gap: white pixels between two pictures.
+
+    Returns:
+        An RGB picture `(height + 16, width, 3)`, 8 bits: as tall as the tallest and its caption,
+        as wide as all pictures and gaps.
+
+    Raises:
+        ValueError: there is no picture, or not one caption for each.
+    """
     height = max(image.shape[0] for image in images)
     width = sum(image.shape[1] for image in images) + gap * (len(images) - 1)
     text_height = 16
@@ -94,7 +107,7 @@ def captioned_row(
 
 
 def save_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write a picture `(height, width, 3)` whole or not at all.
+    """Write an RGB picture `(height, width, 3)` whole or not at all.
 
     Raises:
         OutputError: it cannot be written.

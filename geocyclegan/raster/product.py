@@ -141,8 +141,9 @@ class ProductWriter:
 
         Args:
             window: where, inside the scene.
-            pixels: `(bands, height, width)` of the domain's type.
-            valid: `(height, width)`.
+            pixels: `(bands, height, width)` of the domain's type and stored units. Where the domain
+                has no nodata value, invalid pixels of a floating type become NaN.
+            valid: `(height, width)`, True where a pixel is valid.
 
         Raises:
             OutputError: it cannot be written.

@@ -1,5 +1,8 @@
 """Physical units ↔ [-1, 1], band by band: named, invertible, fitted on valid pixels in a stream.
 
+The values are those that files store ("stored units"): a file's scale and offset are kept in
+`domain.BandInfo` and not applied here.
+
 A scaling is a monotone transform (none, decibel or logarithm) followed by a piecewise linear map
 through a few knots. Values beyond the outer knots are clipped, so the knots of the default reach to
 the extremes of the data it was fitted on:
@@ -35,7 +38,13 @@ _METHODS = ("auto", "linear", "percentile", "db", "log1p", "zscore")
 
 @dataclass(frozen=True)
 class ScaleSpec:
-    """What `--scale` asks for: a method, and a range where the method takes one."""
+    """What `--scale` asks for.
+
+    Attributes:
+        method: the name of a scaling.
+        bounds: the range of "linear", in stored units, or of "percentile", from 0 to 100; None for
+            the others.
+    """
 
     method: str
     bounds: tuple[float, float] | None = None
@@ -81,8 +90,11 @@ class BandScaling:
 
     Attributes:
         method: the name of the method that made it.
-        knots: increasing values, in the transformed unit (dB, log or physical).
-        levels: the increasing levels in [-1, 1] that they go to.
+        knots: increasing values, in the transformed unit (dB, log or stored units).
+        levels: the increasing levels in [-1, 1] that they go to, as many as knots.
+
+    Raises:
+        ValueError: the method is not known, or knots and levels are not as described.
     """
 
     method: str
@@ -98,7 +110,13 @@ class BandScaling:
             raise ValueError("the knots and levels of a scaling must increase")
 
     def forward(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Map physical values to [-1, 1] (float32); values beyond the knots are clipped."""
+        """Map values of any shape, in stored units, to levels in [-1, 1].
+
+        Values beyond the outer knots are clipped.
+
+        Returns:
+            float32 of the shape of `values`.
+        """
         wide = values.astype(self._working_dtype(values.dtype))
         if self.method == "db":
             # The lowest knot is the smallest power seen; nothing below it has a logarithm to give.
@@ -107,7 +125,11 @@ class BandScaling:
         return levels.astype(np.float32, copy=False)
 
     def inverse(self, levels: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
-        """Map levels in [-1, 1] to physical values; levels beyond are clipped."""
+        """Map levels of any shape to values; levels beyond the outer ones are clipped.
+
+        Returns:
+            Floating-point values of the shape of `levels`, in stored units.
+        """
         wide = levels.astype(self._working_dtype(levels.dtype))
         return _untransform(self.method, _interpolate(wide, self.levels, self.knots, self._bulk))
 
@@ -118,7 +140,7 @@ class BandScaling:
 
     @property
     def bulk_levels(self) -> tuple[float, float]:
-        """The levels between which most pixels lie: without squeezed tails, where there are any."""
+        """The levels (low, high) between which most pixels lie, squeezed tails left out."""
         levels, has_tails = self.levels, len(self.levels) > 2
         low = levels[1] if has_tails and levels[1] < 0 else levels[0]
         high = levels[-2] if has_tails and levels[-2] > 0 else levels[-1]
@@ -137,7 +159,11 @@ class BandScaling:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """Read what `to_json` gave."""
+        """Read what `to_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: a part is missing or of the wrong kind.
+        """
         return cls(str(value["method"]), tuple(value["knots"]), tuple(value["levels"]))
 
 
@@ -248,21 +274,29 @@ def _two_knots(method: str, low: float, high: float) -> BandScaling:
 
 @dataclass(frozen=True)
 class Radiometry:
-    """The scalings of all bands of a domain."""
+    """The scalings of all bands of a domain.
+
+    Attributes:
+        scalings: one for each band, in order.
+    """
 
     scalings: tuple[BandScaling, ...]
 
     def forward(
         self, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Map physical pixels to levels.
+        """Map pixels to levels.
 
         Args:
-            pixels: `(bands, height, width)`, physical units.
-            valid: `(height, width)`; invalid pixels, whatever they hold, become 0.
+            pixels: `(bands, height, width)`, in stored units.
+            valid: `(height, width)`; invalid pixels, whatever they hold, become 0. None: all are
+                valid.
 
         Returns:
             float32 `(bands, height, width)` in [-1, 1].
+
+        Raises:
+            ValueError: there is not one scaling for each band.
         """
         if valid is not None and not valid.all():
             pixels = np.where(valid, pixels, np.zeros((), pixels.dtype))
@@ -274,5 +308,12 @@ class Radiometry:
         return levels
 
     def inverse(self, levels: npt.NDArray[np.floating[Any]]) -> list[npt.NDArray[np.floating[Any]]]:
-        """Map levels `(bands, height, width)` to physical values, a floating array per band."""
+        """Map levels `(bands, height, width)` to values.
+
+        Returns:
+            A floating-point array `(height, width)` for each band, in stored units.
+
+        Raises:
+            ValueError: there is not one scaling for each band.
+        """
         return [scaling.inverse(band) for scaling, band in zip(self.scalings, levels, strict=True)]

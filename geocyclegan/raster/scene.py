@@ -109,16 +109,16 @@ class Scene:
         self._dataset.close()
 
     def redescribe(self, bands: Sequence[SourceBand]) -> None:
-        """Say more of all bands than the file does; they keep their numbers."""
+        """Replace what the file says of all its bands; they keep their numbers."""
         self.all_bands = tuple(bands)
         self.bands = tuple(bands[band.index - 1] for band in self.bands)
 
     def select(self, indexes: Sequence[int]) -> None:
-        """Choose other bands by their numbers."""
+        """Choose other bands by their numbers, from 1."""
         self.bands = tuple(self.all_bands[index - 1] for index in indexes)
 
     def leave_out(self, value: float | None) -> None:
-        """Take pixels for invalid that hold a value in all chosen bands, besides what is declared.
+        """Treat pixels that hold a value in all chosen bands as invalid, besides what is declared.
 
         Args:
             value: stored number that stands for no data, see `raster.undeclared`; None for none.
@@ -160,7 +160,7 @@ class Scene:
 
     @property
     def may_have_invalid(self) -> bool:
-        """False only if the file itself says that every pixel is valid, and so it is taken."""
+        """False only if the file itself declares that every pixel is valid."""
         flags = self._dataset.mask_flag_enums
         chosen = [flags[band.index - 1] for band in self.bands]
         sure = all(f == [MaskFlags.all_valid] for f in chosen)
@@ -204,7 +204,9 @@ class Scene:
             most: rows and columns of the result are no more than this.
 
         Returns:
-            Pixels and valid mask as from `read`.
+            Pixels `(bands, rows, columns)` and the valid mask `(rows, columns)`, else as from
+            `read`: n is the scene's longer side over `most`, rounded up, and rows and columns are
+            the sides over n, rounded down, but at least 1.
 
         Raises:
             SceneError: the pixels cannot be read.

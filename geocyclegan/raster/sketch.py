@@ -65,6 +65,8 @@ class BandSketch:
         maximum: largest value.
         smallest_positive: smallest value above zero, infinite if there is none.
         positive: pixels above zero.
+        bins: pixels in each bin `(bins,)`: one bin per value of an integer type of up to 16 bits,
+            2^18 for all other types.
     """
 
     dtype: str
@@ -92,7 +94,7 @@ class BandSketch:
         return 1 << 8 * np.dtype(self.dtype).itemsize if self.is_exact else _FLOAT_BINS
 
     def update(self, values: npt.NDArray[Any]) -> None:
-        """Add pixels (any shape, all of them valid and finite)."""
+        """Add pixels of `dtype` (any shape, all of them valid and finite, stored units)."""
         flat = values.ravel()
         if not flat.size:
             return
@@ -202,7 +204,8 @@ class BandSketch:
     def histogram(self, low: float, high: float, columns: int) -> npt.NDArray[np.int64]:
         """Count pixels in equal columns between two values; what lies beyond is left out.
 
-        Integers with fewer values than columns get a column for each value.
+        Returns:
+            Counts `(columns,)`; of integers with fewer values than columns, one for each value.
         """
         used = np.flatnonzero(self.bins)
         if self.is_exact:
@@ -219,7 +222,13 @@ class BandSketch:
         return np.asarray(found, np.int64)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return compact arrays that `from_arrays` reads back."""
+        """Return compact arrays that `from_arrays` reads back.
+
+        Returns:
+            By name: "dtype" `()`; "counts" `(2,)`, `count` and `positive`; "moments" `(5,)`,
+            `mean`, `m2`, `minimum`, `maximum` and `smallest_positive`; "bin_index" and "bin_count",
+            each `(n,)`, number and count of the bins that are not empty.
+        """
         used = np.flatnonzero(self.bins)
         moments = [self.mean, self.m2, self.minimum, self.maximum, self.smallest_positive]
         return {
@@ -232,7 +241,11 @@ class BandSketch:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]]) -> Self:
-        """Read what `to_arrays` gave."""
+        """Read what `to_arrays` gave; shapes are as described there.
+
+        Raises:
+            KeyError, IndexError, ValueError, TypeError: an array is missing or damaged.
+        """
         sketch = cls(str(arrays["dtype"]))
         sketch.count, sketch.positive = (int(v) for v in arrays["counts"])
         sketch.mean, sketch.m2, sketch.minimum, sketch.maximum, sketch.smallest_positive = (

@@ -33,7 +33,11 @@ def open_scene(
     amplitude: bool = False,
     classes: bool = False,
 ) -> Scene:
-    """Open a scene of one file or of several; see `Scene` for what may be asked and raised."""
+    """Open a scene of one file or of several; for the arguments see `Scene`.
+
+    Raises:
+        NotFoundError, SceneError, OptionError: see `Scene`.
+    """
     files = band_files(str(path))
     if files is None:
         return Scene(path, bands, amplitude=amplitude, classes=classes)
@@ -116,7 +120,7 @@ class StackedScene(Scene):
         return views
 
     def leave_out(self, value: float | None) -> None:
-        """See `Scene.leave_out`."""
+        """Declare a further nodata value, see `Scene.leave_out`."""
         self.undeclared = value
         for part, _ in self._parts:
             if isinstance(part, AlignedScene):
@@ -156,7 +160,14 @@ class StackedScene(Scene):
         self._stack.close()
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Read a window; see `Scene.read`."""
+        """Read a window, which may reach beyond the scene; see `Scene.read`.
+
+        Returns:
+            Pixels `(bands, height, width)` of `dtype` and the valid mask `(height, width)`.
+
+        Raises:
+            SceneError: the pixels of a file cannot be read.
+        """
         pixels = np.zeros((len(self.bands), *window.shape), self.dtype)
         valid = np.ones(window.shape, np.bool_)
         for part, places in self._parts:
@@ -166,7 +177,15 @@ class StackedScene(Scene):
         return pixels, valid & self._known(pixels)
 
     def overview(self, most: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Read every n-th pixel; see `Scene.overview`. Files are taken to cover one ground."""
+        """Read every n-th pixel; see `Scene.overview`. All files are taken to cover the same area.
+
+        Returns:
+            Pixels `(bands, rows, columns)` of `dtype` and the valid mask `(rows, columns)`, rows
+            and columns as the finest file has them.
+
+        Raises:
+            SceneError: the pixels of a file cannot be read.
+        """
         pixels: npt.NDArray[Any] | None = None
         valid = self._finest.overview(most)[1]
         shape = valid.shape

@@ -169,7 +169,13 @@ def _are_apart(source: Grid, target: Grid) -> bool:
 
 
 def pixels_under(source: Grid, target: Grid) -> float:
-    """Return how many pixels of `source` lie under one of `target`, at the middle of it."""
+    """Return how many pixels of `source` lie under one of `target`, at the middle of it.
+
+    1.0 where the middle has no place in the CRS of `source`.
+
+    Raises:
+        SceneError: they cannot be brought together.
+    """
     row, col = target.height // 2, target.width // 2
     xs, ys = project(target.crs, source.crs, *sample_points(target, Window(row, col, 1, 1)))
     if is_geographic(source.crs):

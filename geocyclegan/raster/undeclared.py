@@ -77,7 +77,7 @@ def undeclared_value(
 
 
 def all_hold(pixels: npt.NDArray[Any], value: float) -> npt.NDArray[np.bool_]:
-    """Return where all bands of pixels `(bands, height, width)` hold a value."""
+    """Return a mask `(height, width)`: where all bands of `(bands, height, width)` hold a value."""
     wanted = as_pixel(value, pixels.dtype)
     if wanted is None:
         return np.zeros(pixels.shape[1:], np.bool_)

@@ -18,7 +18,14 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """A rectangle of pixels; `row` and `col` may be negative, sizes may not."""
+    """A rectangle of pixels of a scene.
+
+    Attributes:
+        row: first row, which may be negative.
+        col: first column, which may be negative.
+        height: rows, 0 or more.
+        width: columns, 0 or more.
+    """
 
     row: int
     col: int
@@ -88,7 +95,12 @@ def round_up(value: int, multiple: int) -> int:
 
 @dataclass(frozen=True)
 class AxisPlan:
-    """Tiles along one axis: parallel tuples of (read start, read size, core start, core size)."""
+    """Tiles along one axis.
+
+    Attributes:
+        reads: (start, size) in pixels of what each tile reads.
+        cores: (start, size) in pixels of what each tile fills, in the same order.
+    """
 
     reads: tuple[tuple[int, int], ...]
     cores: tuple[tuple[int, int], ...]
@@ -135,7 +147,14 @@ def halo_axis(
 
 @dataclass(frozen=True)
 class TilePlan:
-    """The tiles of a scene, in rows from top to bottom: all of `row` share their core rows."""
+    """The tiles of a scene, in rows from top to bottom: all tiles of a row share their core rows.
+
+    Attributes:
+        height: rows of the scene.
+        width: columns of the scene.
+        rows: the plan of its rows.
+        cols: the plan of its columns.
+    """
 
     height: int
     width: int
@@ -290,8 +309,14 @@ def blend_weights(
     scene's border, so that no border pixel is lost; the ramps are then divided by their sum.
     Weights are never zero inside the axis, and zero beyond its end.
 
+    Args:
+        length: pixels along the axis.
+        window_starts: first pixel of each window.
+        size: pixels of a window.
+        overlap: pixels that neighbours share.
+
     Returns:
-        One array of `size` weights per window.
+        Weights `(size,)` of each window, in the order of `window_starts`.
     """
     ramps = []
     total = np.zeros(length + size)

@@ -24,10 +24,10 @@ class Correlation:
         self._sums: Tensor | None = None
 
     def update(self, x: Tensor, y: Tensor, valid: Tensor | None) -> None:
-        """Take images in.
+        """Count images in.
 
         Args:
-            x: images (samples, bands, height, width).
+            x: images (samples, bands, height, width), in any unit.
             y: images of the same shape.
             valid: mask (samples, 1, height, width); None: all are valid.
         """

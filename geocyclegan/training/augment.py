@@ -32,14 +32,24 @@ class Augmentation:
     turns: int = 0
 
     def apply(self, image: npt.NDArray[ScalarT], crop: int) -> npt.NDArray[ScalarT]:
-        """Return a view of `image` `(..., height, width)`, whose last two sides become `crop`."""
+        """Return a view `(..., crop, crop)` of an image or mask `(..., height, width)`."""
         view = image[..., self.row : self.row + crop, self.col : self.col + crop]
         return mirror_and_turn(view, self.mirrored, self.turns)
 
     def cut(
         self, levels: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_] | None, crop: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_] | None]:
-        """Return views of levels `(bands, height, width)` and mask; None: all are valid."""
+        """Cut a crop out of a chip, without copying it.
+
+        Args:
+            levels: `(bands, height, width)`.
+            valid: `(height, width)`; None: all are valid.
+            crop: side of the crop in pixels.
+
+        Returns:
+            Views of the levels `(bands, crop, crop)` and of the mask `(crop, crop)`, None if there
+            is none.
+        """
         return self.apply(levels, crop), None if valid is None else self.apply(valid, crop)
 
 
@@ -64,8 +74,8 @@ def draw(
 
     Args:
         random: where the numbers come from.
-        size: side of the chip.
-        crop: side of the crop.
+        size: side of the chip in pixels.
+        crop: side of the crop in pixels.
         flip: draw mirrors and turns, too; shadows have a direction.
         valid: `(size, size)`; None: all pixels are valid.
 
@@ -93,7 +103,13 @@ def around(row: int, col: int, size: int, crop: int) -> tuple[int, int]:
 
 
 def centred(size: int, crop: int, valid: npt.NDArray[Any] | None = None) -> Augmentation:
-    """Return the one crop for looking at a chip: its middle, or the middle of what is valid."""
+    """Return the one crop for looking at a chip: its middle, or the middle of what is valid.
+
+    Args:
+        size: side of the chip in pixels.
+        crop: side of the crop in pixels.
+        valid: `(size, size)`; None: all pixels are valid.
+    """
     row = col = size // 2
     if valid is not None and valid.any():
         row, col = (int(np.median(where)) for where in np.nonzero(valid))

@@ -53,8 +53,9 @@ class LabelledCrops:
         """Read a chip.
 
         Returns:
-            Levels (1, bands, crop, crop), mask (1, 1, crop, crop) or None, and codes of classes
-            (crop, crop); `_NO_CLASS` is no class.
+            Levels (1, bands, crop, crop) in [−1, 1], mask (1, 1, crop, crop) or None where all
+            pixels are valid, and codes of classes (crop, crop), int64; the smallest number of that
+            type is no class.
 
         Raises:
             ChipsError: the chip or its label chip cannot be read.

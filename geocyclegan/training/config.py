@@ -238,7 +238,11 @@ class TrainConfig:
         return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
 
     def save(self, path: Path) -> None:
-        """Write a YAML file that `read_options` reads back."""
+        """Write a YAML file that `read_options` reads back.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         import yaml
 
         # A line for each option, however long its paths are.

@@ -108,13 +108,17 @@ class Chips:
         """Which training chips show the same ground.
 
         Raises:
-            ChipsError: none do.
+            ChipsError: none do, or see `val_pairs`.
         """
         return require_pairs(self.folder, self.train_a, self.train_b)
 
     @cached_property
     def val_pairs(self) -> Pairs:
-        """Which validation chips show the same ground; none or more."""
+        """Which validation chips show the same ground; none or more.
+
+        Raises:
+            ChipsError: the folder or a chip is damaged, or paired chips differ in size.
+        """
         return find_pairs(self.folder, self.val_a, self.val_b)
 
     @cached_property
@@ -201,7 +205,11 @@ class LevelReader:
         return len(self.chips)
 
     def read(self, index: int) -> tuple[Levels, Valid | None]:
-        """Return levels `(bands, size, size)`, 0 where invalid, and the mask; None: all are valid.
+        """Read a chip.
+
+        Returns:
+            Levels float32 `(bands, size, size)` in [-1, 1], 0 where invalid, and the mask
+            `(size, size)`, None where all pixels are valid. They are shared: do not change them.
 
         Raises:
             ChipsError: the file is missing or damaged.
@@ -259,7 +267,11 @@ class Batches:
         self._turn_later = turn_later and flip and not any_by_pixel(self._looks)
 
     def load(self, step: int) -> Batch:
-        """Make the batch of a step.
+        """Make the batch of a step, on the CPU.
+
+        Returns:
+            Images (samples, bands, crop, crop) of both domains, masks and labels, see `Batch`; one
+            that is to be turned later is an `Unturned`.
 
         Raises:
             ChipsError: a chip cannot be read.
@@ -330,7 +342,11 @@ class StepBatches(Protocol):
     """The batch of each step, by its number."""
 
     def load(self, step: int) -> Batch:
-        """Make the batch of a step."""
+        """Make the batch of a step, on the CPU; shapes are those of `Batch`.
+
+        Raises:
+            ChipsError: a chip cannot be read.
+        """
         ...
 
     def names(self, step: int) -> str:
@@ -345,9 +361,15 @@ def _upright(crops: Sequence[Crop]) -> list[Crop]:
 def stack(crops: Sequence[Crop], crop: int, pin: bool = False) -> tuple[Tensor, Tensor | None]:
     """Cut crops out of chips, straight into the tensors of a batch.
 
+    Args:
+        crops: for each sample the levels `(bands, height, width)` and mask `(height, width)` of a
+            chip, None where all pixels are valid, and where the crop lies.
+        crop: side of the crops in pixels.
+        pin: put the batch into page-locked memory.
+
     Returns:
-        Levels (samples, bands, crop, crop), and masks (samples, 1, crop, crop) or None where every
-        pixel is valid.
+        Levels (samples, bands, crop, crop), float32, and masks (samples, 1, crop, crop) or None
+        where every pixel is valid.
     """
     bands = crops[0][0].shape[0]
     out = torch.empty(len(crops), bands, crop, crop, pin_memory=pin)

@@ -51,9 +51,12 @@ def sliced_wasserstein(x: Tensor, y: Tensor, seed: int = 0) -> float:
     """Return the mean 1-Wasserstein distance of projections on random directions.
 
     Args:
-        x: (points, dimensions), at least one point.
-        y: (points, dimensions); as many dimensions, and any number of points.
+        x: (points, dimensions), at least one point, on the CPU.
+        y: (points, dimensions); as many dimensions, at least one point, on the CPU.
         seed: of the directions.
+
+    Returns:
+        The distance, in the unit of the points.
     """
     random = torch.Generator().manual_seed(seed)
     directions = torch.randn(x.shape[1], _DIRECTIONS, generator=random, dtype=torch.float64)
@@ -73,11 +76,11 @@ def _quantiles(projected: Tensor, at: Tensor) -> Tensor:
 def kernel_distance(x: Tensor, y: Tensor) -> float:
     """Return the unbiased squared maximum mean discrepancy under (x·y / d + 1)³.
 
-    Around 0, and below it as often as above, where both are of one distribution.
+    Its mean is 0 where both sets are of one distribution, so it may be negative.
 
     Args:
         x: (points, dimensions), at least two points.
-        y: the same of the other set.
+        y: (points, dimensions); as many dimensions, at least two points.
     """
     x, y = x.double(), y.double()
 

@@ -33,7 +33,7 @@ class RunningMean:
         self._mean = {key: tensor.detach().clone() for key, tensor in self._live.items()}
 
     def update(self, step: int) -> None:
-        """Take in the weights after a step, counted from 1."""
+        """Add the weights after a step, counted from 1, to the mean."""
         if not self.decay:
             return
         decay = min(self.decay, (1 + step) / (_WARM_UP + step))
@@ -62,7 +62,7 @@ class RunningMean:
             live.data, self._mean[key] = self._mean[key], live.data
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the mean by name of network and weight."""
+        """Return the mean by name of network and weight; each of the shape of that weight."""
         return dict(self._mean)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

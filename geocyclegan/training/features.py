@@ -95,7 +95,13 @@ class FeatureNetwork:
             )
 
     def __call__(self, images: npt.NDArray[np.float32]) -> Tensor:
-        """Return features (samples, D) of images (samples, bands, height, width).
+        """Compute features.
+
+        Args:
+            images: (samples, bands, height, width), in the units that the network expects.
+
+        Returns:
+            (samples, D), float64, on the CPU.
 
         Raises:
             OptionError: the network fails on them, or gives something else.
@@ -194,7 +200,10 @@ class Features:
             known: number of images that are the same every time, so that they are seen once.
 
         Returns:
-            (images, D) on the CPU, in float64.
+            (images, D) on the CPU, in float64; `images` are those of which at least half is valid.
+
+        Raises:
+            OptionError: the network fails on them, or gives something else.
         """
         if known is not None and (side, known) in self._known:
             return self._known[side, known]

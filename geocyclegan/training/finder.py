@@ -63,6 +63,7 @@ def find_lr(config: TrainConfig, steps: int = STEPS) -> Trial:
 
     Raises:
         OptionError: an option does not fit, or more than one process is asked for.
+        ChipsError: chips are missing, mixed or damaged.
         TrainingError: the loss is not finite from the first step on.
     """
     device = choose_device(config.device)

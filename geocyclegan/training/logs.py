@@ -104,6 +104,9 @@ class TensorBoardLog:
     Args:
         folder: where the event files lie.
         step: the step to go on from; TensorBoard then hides what an earlier process wrote after it.
+
+    Raises:
+        OutputError: the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, step: int = 0) -> None:
@@ -124,7 +127,7 @@ class TensorBoardLog:
             self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def image(self, name: str, step: int, pixels: npt.NDArray[np.uint8]) -> None:
-        """Write a picture `(height, width, 3)`."""
+        """Write an RGB picture `(height, width, 3)`, 8 bits."""
         self._writer.add_image(name, pixels, step, dataformats="HWC")
 
     def __exit__(

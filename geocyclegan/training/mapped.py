@@ -49,14 +49,25 @@ class MappedLevels:
         self._state = _map(folder / f"{name}.state", (count,), np.uint8)
 
     def get(self, index: int) -> tuple[Levels, Valid | None] | None:
-        """Return a chip, as `LevelReader.read` does; None if nobody has decoded it yet."""
+        """Return a chip; None if no process has decoded it yet.
+
+        Returns:
+            Levels float32 `(bands, size, size)` and the mask `(size, size)`, None where all pixels
+            are valid: views of the files, not to be changed.
+        """
         state = int(self._state[index])
         if state == _ABSENT:
             return None
         return self._levels[index], self._valid[index] if state == _MASKED else None
 
     def put(self, index: int, levels: Levels, valid: Valid | None) -> None:
-        """Keep a chip."""
+        """Keep a chip.
+
+        Args:
+            index: its number in the set.
+            levels: `(bands, size, size)` in [-1, 1].
+            valid: `(size, size)`; None: all are valid.
+        """
         self._levels[index] = levels
         if valid is not None:
             self._valid[index] = valid

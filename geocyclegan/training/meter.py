@@ -27,7 +27,12 @@ class LossMeter:
         self._bad_values: Tensor | None = None
 
     def add(self, step: int, *losses: Mapping[str, Tensor]) -> None:
-        """Count the losses of a step, of each of its passes; the names are always the same."""
+        """Count the losses of a step.
+
+        Args:
+            step: its number.
+            *losses: of each of its passes, detached scalars by name; the names are always the same.
+        """
         if not self.names:
             self.names = tuple(losses[0])
         # (passes, names)

@@ -162,7 +162,12 @@ class PairedBatches:
         self._turn_later = turn_later and flip and not any_by_pixel(self._looks)
 
     def load(self, step: int) -> Batch:
-        """Make the batch of a step; both its masks are the pixels that are valid in A and B.
+        """Make the batch of a step, on the CPU.
+
+        Returns:
+            Images (samples, bands, crop, crop) of both domains, 0 where not valid in both, and as
+            both masks the pixels that are valid in A and B, see `Batch`; one that is to be turned
+            later is an `Unturned`.
 
         Raises:
             ChipsError: a chip cannot be read, or two of a pair differ in size.
@@ -216,7 +221,10 @@ class HintedBatches:
         self._passes = passes
 
     def load(self, number: int) -> Batch:
-        """Make a batch; they are counted through the whole run, `passes` to a step.
+        """Make a batch, with its `pairs` and `weak` pairs where it has any; see `Batch`.
+
+        Args:
+            number: of the batch, counted through the whole run, `passes` to a step.
 
         Raises:
             ChipsError: a chip cannot be read.
@@ -272,6 +280,9 @@ class FixedPairs:
     def load(self, index: int) -> Batch:
         """Read a pair, with the next ones of its scene if `together` asks for them.
 
+        Returns:
+            Images (samples, bands, crop, crop) of both domains, see `stack_pairs`.
+
         Raises:
             ChipsError: a chip cannot be read, or two of a pair differ in size.
         """
@@ -302,7 +313,8 @@ def read_pair(
     """Read two chips of one ground.
 
     Returns:
-        Levels of A, levels of B, and where both are valid `(size, size)`; None: everywhere.
+        Levels of A and of B, each `(bands, size, size)` in [-1, 1], and where both are valid
+        `(size, size)`; None: everywhere.
 
     Raises:
         ChipsError: a chip cannot be read, or they differ in size.
@@ -324,7 +336,18 @@ def stack_pairs(
     crop: int,
     pin: bool = False,
 ) -> Batch:
-    """Cut the same crops out of both chips of each pair; 0 where one of them is not valid."""
+    """Cut the same crops out of both chips of each pair.
+
+    Args:
+        places: levels of A and of B, each `(bands, size, size)`, the mask of both `(size, size)`,
+            None where all pixels are valid, and where the crop lies, for each pair.
+        crop: side of the crops in pixels.
+        pin: put the batch into page-locked memory.
+
+    Returns:
+        Images (samples, bands, crop, crop) of both domains, 0 where one of them is not valid, and
+        as both masks one tensor (samples, 1, crop, crop) or None.
+    """
     a, valid = stack([(levels, mask, where) for levels, _, mask, where in places], crop, pin)
     b, _ = stack([(levels, mask, where) for _, levels, mask, where in places], crop, pin)
     if valid is not None:

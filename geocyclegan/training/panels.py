@@ -30,7 +30,7 @@ def draw_panel(
         device: where the networks are.
 
     Returns:
-        `(height, width, 3)`, one row below the other.
+        An RGB picture `(height, width, 3)`, 8 bits, one row below the other.
 
     Raises:
         ChipsError: a chip cannot be read.

@@ -133,7 +133,7 @@ def save_memory(networks: Sequence[nn.Module]) -> None:
 
 
 def wants_compile(asked: bool | None, device: torch.device, steps: int) -> bool:
-    """Decide about compilation where nobody has."""
+    """Whether to compile: as asked for or, if None, where it pays: on CUDA, in long runs."""
     if asked is not None:
         return asked
     return device.type == "cuda" and steps >= _STEPS_THAT_PAY and _compiler_missing(device) is None

@@ -207,8 +207,8 @@ def apply_all(
 
     Args:
         looks: the changes of each domain; None: none.
-        sides: levels (samples, bands, height, width) and mask (samples, 1, height, width) or None
-            of each domain.
+        sides: levels (samples, bands, height, width), float32 on the CPU, and mask (samples, 1,
+            height, width) or None of each domain.
         randoms: of each sample.
     """
     for look, (levels, valid) in zip(looks, sides, strict=True):

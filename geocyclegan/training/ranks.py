@@ -179,7 +179,12 @@ class Ranks:
         return dict(zip(values, (shared / self.size).tolist(), strict=True))
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace gradients by the means of everybody's, on the devices' own channel."""
+        """Replace gradients by their means over all processes, on the devices' own channel.
+
+        Args:
+            parameters: weights of any shape, the same in each process; those without a gradient
+                are left out, and must be so in every process.
+        """
         if self.size == 1:
             return
         waiting = []

@@ -58,6 +58,7 @@ def resolve(config: TrainConfig, chips: Chips, *, resume: bool = False) -> Train
 
     Raises:
         OptionError: an option does not fit the chips or the networks.
+        ChipsError: the method needs pairs and the chips have none, or chips are damaged.
     """
     config = config.with_defaults()
     steps = config.steps
@@ -142,6 +143,9 @@ def build(config: TrainConfig, chips: Chips, rank: int = 0) -> Method:
         config: resolved.
         chips: the domains.
         rank: number of this process, whose image pools draw their own numbers.
+
+    Raises:
+        OptionError: an option does not fit the chips or the networks.
     """
     a, b = chips.train_a.domain, chips.train_b.domain
     spec = NetworkSpec(
@@ -177,7 +181,7 @@ def identity_bands(config: TrainConfig, a: Domain, b: Domain) -> tuple[tuple[int
     """Return the bands that mean the same: those of `band_map`, or those of one name.
 
     Raises:
-        OptionError: `band_map` names a band that there is not, or one twice.
+        OptionError: `band_map` names a band that does not exist, or one twice.
     """
     if config.band_map is None:
         return shared_bands(a, b)
@@ -188,7 +192,11 @@ def identity_bands(config: TrainConfig, a: Domain, b: Domain) -> tuple[tuple[int
 
 
 def warn_of_identity(config: TrainConfig, chips: Chips) -> None:
-    """Say so where the identity loss is asked for and has no band to look at."""
+    """Warn where the identity loss is asked for and the domains share no band.
+
+    Raises:
+        OptionError: `band_map` names a band that does not exist, or one twice.
+    """
     a, b = chips.train_a.domain, chips.train_b.domain
     if config.identity and not identity_bands(config, a, b):
         log.warning(
@@ -200,7 +208,7 @@ def warn_of_identity(config: TrainConfig, chips: Chips) -> None:
 
 
 def warn_of_scenes(config: TrainConfig, chips: Chips) -> None:
-    """Say so where statistics shall be a scene's and nobody knows which chip is of which scene."""
+    """Warn where statistics are to be a scene's and it is not recorded which scene a chip is of."""
     unknown = [name for name, c in (("A", chips.train_a), ("B", chips.train_b)) if not c.scene_ids]
     if config.norm == "scene" and unknown:
         log.warning(

@@ -199,7 +199,11 @@ def _drawn(
 
 @lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, count: int, stream: int = _ORDER) -> npt.NDArray[np.int64]:
-    """Return the random order of so many things in an epoch."""
+    """Return the random order in which an epoch sees `count` things.
+
+    Returns:
+        The numbers from 0 to below `count`, `(count,)`; kept for later calls, so not to be changed.
+    """
     return random_of(seed, stream, epoch).permutation(count)
 
 

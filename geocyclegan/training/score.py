@@ -49,7 +49,7 @@ def _best(values: Sequence[float]) -> int | None:
 
 
 def score_of(errors: Mapping[str, float]) -> float | None:
-    """Return the one number that validations are compared by; None where nothing tells one.
+    """Return the one number that validations are compared by; None where there is none.
 
     One less the mean correlation with the truth where pairs show it; else the mean sliced
     Wasserstein distance between translated and real images: of the features that the user chose,

@@ -68,6 +68,9 @@ def cached(cache: Path | None, run: Path, ranks: Ranks) -> Iterator[Budget]:
         cache: the folder; None: memory.
         run: whose chips they are.
         ranks: who trains together; the first process of each machine clears up, before and after.
+
+    Raises:
+        OutputError: the folder cannot be made.
     """
     if cache is None:
         yield Budget()

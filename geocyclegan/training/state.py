@@ -161,7 +161,8 @@ class TrainingState:
     def to_checkpoint(self) -> dict[str, Any]:
         """Return everything, in types that `torch.load(weights_only=True)` takes.
 
-        All processes must call it; what the first returns is of all, and the others' is for nobody.
+        All processes must call it; what the first returns is of all of them, and only that is to be
+        saved.
         """
         own = {
             "extra": self.method.extra_state(),

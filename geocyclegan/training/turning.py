@@ -25,7 +25,12 @@ from geocyclegan.training.warp import Placement
 
 
 def fill(target: npt.NDArray[ScalarT], view: npt.NDArray[ScalarT]) -> None:
-    """Copy a view `(bands, side, side)` of a chip, of which a turned one lies badly in memory."""
+    """Copy a view of a chip, also one that is turned and thus lies badly in memory, in little time.
+
+    Args:
+        target: where to, `(bands, side, side)`; changed in place.
+        view: what, of the same shape and type.
+    """
     if abs(view.strides[-1]) <= abs(view.strides[-2]):
         target[...] = view
         return
@@ -40,7 +45,7 @@ def fill(target: npt.NDArray[ScalarT], view: npt.NDArray[ScalarT]) -> None:
 
 
 def origins(places: Sequence[Placement], crop: int, pin: bool = False) -> Tensor:
-    """Say where the pixels of crops come from that still lie as in their chips.
+    """Say where the pixels of mirrored and turned crops lie in crops that are neither.
 
     Args:
         places: how each crop is to be laid down.
@@ -48,8 +53,8 @@ def origins(places: Sequence[Placement], crop: int, pin: bool = False) -> Tensor
         pin: put the numbers into page-locked memory.
 
     Returns:
-        Whole numbers (samples, 2, crop): the pixel in row `i` and column `j` is the one whose
-        number, counted row by row, is the sum of the first line's `i` and the second one's `j`.
+        int64 (samples, 2, crop): the pixel in row `i` and column `j` comes from the pixel whose
+        number, counted row by row, is `[sample, 0, i] + [sample, 1, j]`.
     """
     out = torch.empty(len(places), 2, crop, dtype=torch.int64, pin_memory=pin)
     numbers = out.numpy()
@@ -71,7 +76,11 @@ def turn(images: Tensor, pixels: Tensor) -> Tensor:
 
     Args:
         images: (samples, bands, crop, crop).
-        pixels: where each pixel comes from (samples, crop, crop), on the same device.
+        pixels: number, counted row by row, of the pixel that each comes from (samples, crop, crop),
+            int64, on the same device.
+
+    Returns:
+        Images of the same shape.
     """
     flat = images.flatten(2)
     return flat.gather(2, pixels.flatten(1)[:, None].expand_as(flat)).view_as(images)
@@ -82,7 +91,7 @@ class Unturned(Batch):
     """A batch whose crops lie as in their chips until it moves; where it arrives, it is turned.
 
     Args:
-        origins_a: where the pixels of `a` come from, as `origins` says it.
+        origins_a: where the pixels of `a` come from (samples, 2, crop), as `origins` says it.
         origins_b: the same for `b`.
     """
 
@@ -91,7 +100,13 @@ class Unturned(Batch):
 
     @classmethod
     def of(cls, batch: Batch, origins_a: Tensor, origins_b: Tensor) -> Self:
-        """Return a batch, whose hints are in other batches, with what it takes to turn it."""
+        """Return a batch without pairs, together with what it takes to turn it.
+
+        Args:
+            batch: images of both domains, their masks and labels; its pairs are not taken over.
+            origins_a: (samples, 2, crop), see `origins`.
+            origins_b: the same for `b`; the same tensor, where `b` is laid down as `a` is.
+        """
         return cls(
             *(batch.a, batch.b, batch.valid_a, batch.valid_b),
             labels_a=batch.labels_a,
@@ -100,7 +115,10 @@ class Unturned(Batch):
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The batch on a device, mirrored and turned there, and so are its pairs."""
+        """The batch on a device, mirrored and turned there, and so are its pairs; a plain `Batch`.
+
+        Shapes stay as they are.
+        """
         moved = super().to(device, non_blocking)
         from_a = _pixels(self.origins_a.to(device, non_blocking=non_blocking))
         from_b = from_a

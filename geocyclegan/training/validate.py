@@ -30,13 +30,17 @@ class FixedBatches(Protocol):
         ...
 
     def load(self, index: int) -> Batch:
-        """Read a batch."""
+        """Read a batch, on the CPU; shapes are those of `Batch`.
+
+        Raises:
+            ChipsError: a chip cannot be read.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class FixedCrops:
-    """The middle of each chip, in pairs that mean nothing, as all pairs here.
+    """The middle of each chip; a chip of A and one of B make a batch, unpaired as in training.
 
     Attributes:
         a: chips of A.
@@ -58,7 +62,10 @@ class FixedCrops:
         return evenly(len(self), most)
 
     def load(self, index: int) -> Batch:
-        """Read a pair, each with others of its scene; the shorter domain starts over.
+        """Read a chip of each domain, with others of its scene; the shorter domain starts over.
+
+        Returns:
+            Images (samples, bands, crop, crop) of both domains and their masks, see `Batch`.
 
         Raises:
             ChipsError: a chip cannot be read.

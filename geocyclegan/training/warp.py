@@ -124,8 +124,8 @@ def place(
 
     Args:
         random: where the numbers come from.
-        size: side of the chip.
-        crop: side of the crop.
+        size: side of the chip in pixels.
+        crop: side of the crop in pixels.
         geometry: scales and angles; without any, no pixel is interpolated.
         flip: draw mirrors and quarter turns, too.
         valid: `(size, size)`; None: all pixels are valid.
