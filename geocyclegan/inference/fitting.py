@@ -35,6 +35,7 @@ def open_scene(
     """Open a scene with the bands that a model wants, and check that it fits.
 
     Raises:
+        NotFoundError: the scene, or the one that the style is of, is not there.
         SceneError: the scene cannot be read or lacks the bands.
         OptionError: the bands or the style do not fit the model, or no pixel can hold the nodata
             value.

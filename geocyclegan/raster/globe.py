@@ -47,7 +47,16 @@ def is_geographic(crs: CRS | None) -> bool:
 def project(
     source: CRS | None, target: CRS | None, xs: Points, ys: Points
 ) -> tuple[Points, Points]:
-    """Bring points from one CRS into another; what has no place there becomes infinite.
+    """Transform points from one CRS to another; what has no place there becomes infinite.
+
+    Args:
+        source: CRS of the points.
+        target: CRS wanted.
+        xs: eastings or longitudes, any shape, in units of `source`.
+        ys: northings or latitudes of the same shape.
+
+    Returns:
+        x and y in units of `target`, each of the shape of `xs`.
 
     Raises:
         SceneError: one CRS is missing, or there is no way between them.
@@ -73,7 +82,12 @@ def _by_proj(source: str, target: str) -> Transformer:
 
 
 def sample_points(grid: Grid, window: Window) -> tuple[Points, Points]:
-    """Return map coordinates of points spread over a window of a grid, its outline included."""
+    """Return map coordinates of points spread over a window of a grid, its outline included.
+
+    Returns:
+        x and y in map units, each `(rows, columns)` of points: 21 rows and as many columns, or
+        more where the window is wide in degrees.
+    """
     across = _POINTS
     if is_geographic(grid.crs):
         degrees = window.width * grid.pixel_size[0]

@@ -56,7 +56,7 @@ class Augmentation:
 def mirror_and_turn(
     image: npt.NDArray[ScalarT], mirrored: bool, turns: int
 ) -> npt.NDArray[ScalarT]:
-    """Return a view of `image` `(..., side, side)`, mirrored, then turned."""
+    """Return a view of `image` `(..., side, side)`, mirrored, then turned counter-clockwise."""
     if mirrored:
         image = image[..., ::-1]
     return np.rot90(image, turns, axes=(-2, -1)) if turns else image
