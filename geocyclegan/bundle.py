@@ -27,7 +27,7 @@ from torch import nn
 
 from geocyclegan import __version__
 from geocyclegan.catalogue import Direction
-from geocyclegan.document import DOCUMENT, check_file, read_document, write_document
+from geocyclegan.document import DOCUMENT, OWN_HASH, check_file, read_document, write_document
 from geocyclegan.errors import BundleError, NotFoundError, OptionError, OutputError
 from geocyclegan.files import fsync_folder, make_folder, sha256, write_json
 from geocyclegan.mlm import item_name, mlm_item
@@ -80,6 +80,7 @@ class Bundle:
         created_by: version of the package that wrote it.
         makers: JSON arguments of what makes images of a domain from noise, by domain.
         document_sha256: hash of `model.json`.
+        sealed: whether `model.json` holds that hash, as it does since format 2.
         items: hashes of the STAC items by file name; none in bundles of format 1.
     """
 
@@ -94,14 +95,13 @@ class Bundle:
     created_by: str
     makers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     document_sha256: str = ""
+    sealed: bool = False
     items: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
-        """What tells this model from any other: a hash over its weights and its document.
-
-        The radiometry in the document makes as much of a product's pixels as the weights do.
-        """
+        """What tells this model from any other: a hash over its weights and its document."""
+        # The radiometry in the document makes as much of a product's pixels as the weights do.
         both = f"{self.weights_sha256} {self.document_sha256}"
         return hashlib.sha256(both.encode()).hexdigest()
 
@@ -392,6 +392,7 @@ def _read(folder: Path) -> Bundle:
             created_by=str(document["geocyclegan"]),
             makers={key: dict(args) for key, args in document.get("makers", {}).items()},
             document_sha256=own,
+            sealed=OWN_HASH in document,
             items={str(name): str(sha) for name, sha in document.get("items", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

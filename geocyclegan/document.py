@@ -18,7 +18,7 @@ ANEW = "copy the bundle again, or train --resume to write it anew"
 _FORMAT = "geocyclegan-bundle"
 # Format 1 has no hash of the document itself; otherwise they are the same.
 _VERSION, _KNOWN_VERSIONS = 2, (1, 2)
-_OWN_HASH = "document_sha256"
+OWN_HASH = "document_sha256"
 
 
 def write_document(folder: Path, value: Mapping[str, Any]) -> None:
@@ -29,7 +29,7 @@ def write_document(folder: Path, value: Mapping[str, Any]) -> None:
         value: what it says of the model.
     """
     document = {"format": _FORMAT, **value, "format_version": _VERSION}
-    document[_OWN_HASH] = _own_hash(json.dumps(document))
+    document[OWN_HASH] = _own_hash(json.dumps(document))
     write_json(folder / DOCUMENT, document)
 
 
@@ -58,9 +58,9 @@ def read_document(folder: Path) -> tuple[dict[str, Any], str]:
             f" ({document.get('geocyclegan')}) or newer"
         )
     own = _own_hash(text)
-    if document.get(_OWN_HASH, own if version == 1 else None) != own:
+    if document.get(OWN_HASH, own if version == 1 else None) != own:
         raise BundleError(
-            f"{path}: damaged or edited (its SHA-256 is not the {_OWN_HASH} in it); {ANEW}"
+            f"{path}: damaged or edited (its SHA-256 is not the {OWN_HASH} in it); {ANEW}"
         )
     return document, own
 
@@ -83,5 +83,5 @@ def _own_hash(text: str) -> str:
     """Hash what a document says, without that hash: not how it is laid out, but every digit."""
     # As text, numbers differ wherever their digits do, though they may be the same in binary.
     document = json.loads(text, parse_float=str)
-    document.pop(_OWN_HASH, None)
+    document.pop(OWN_HASH, None)
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
