@@ -2,13 +2,15 @@
 
 `model.json` says what the model is: method, networks and their arguments, bands and radiometry of
 both domains, tile and halo, normalisation, provenance. `model.safetensors` holds the weights of the
-generators, and of each norm layer the statistics of the training set. Nothing is unpickled,
-architectures come from the registry by name, and the weights are checked against the SHA-256 in
-`model.json` before they are used. A STAC item of each direction tells catalogs the same.
+generators, and of each norm layer the statistics of the training set. Nothing is unpickled, and
+architectures come from the registry by name. `model.json` holds the SHA-256 of the weights, of the
+STAC items that tell catalogs the same, and of itself: it is checked when it is read, the weights
+before they are used.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +27,7 @@ from torch import nn
 
 from geocyclegan import __version__
 from geocyclegan.catalogue import Direction
+from geocyclegan.document import DOCUMENT, OWN_HASH, check_file, read_document, write_document
 from geocyclegan.errors import BundleError, NotFoundError, OptionError, OutputError
 from geocyclegan.files import fsync_folder, make_folder, sha256, write_json
 from geocyclegan.mlm import item_name, mlm_item
@@ -38,9 +41,7 @@ __all__ = ["Bundle", "Direction", "GeneratorSpec", "load_bundle", "newest_bundle
 
 DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
 
-_FORMAT = "geocyclegan-bundle"
-_FORMAT_VERSION = 1
-_JSON, _WEIGHTS = "model.json", "model.safetensors"
+_WEIGHTS = "model.safetensors"
 _MAKERS = "makers"
 _STATISTICS, _MOMENTS = "statistics", ("count", "mean", "var")
 
@@ -78,6 +79,9 @@ class Bundle:
         weights_sha256: hash of the weights file.
         created_by: version of the package that wrote it.
         makers: JSON arguments of what makes images of a domain from noise, by domain.
+        document_sha256: hash of `model.json`.
+        sealed: whether `model.json` holds that hash, as it does since format 2.
+        items: hashes of the STAC items by file name; none in bundles of format 1.
     """
 
     folder: Path
@@ -90,6 +94,16 @@ class Bundle:
     weights_sha256: str
     created_by: str
     makers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    document_sha256: str = ""
+    sealed: bool = False
+    items: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """What tells this model from any other: a hash over its weights and its document."""
+        # The radiometry in the document makes as much of a product's pixels as the weights do.
+        both = f"{self.weights_sha256} {self.document_sha256}"
+        return hashlib.sha256(both.encode()).hexdigest()
 
     def way(self, asked: Direction | None = None) -> Direction:
         """Return the direction to translate in: the one asked for, or the first that there is.
@@ -184,21 +198,30 @@ class Bundle:
         Raises:
             BundleError: there is no generator for this direction, or it cannot be loaded.
         """
-        path = self.folder / _JSON
+        path = self.folder / DOCUMENT
         document = json.loads(path.read_text(encoding="utf-8"))
         when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         count = sum(weight.numel() for weight in self.generator(direction).parameters())
         return mlm_item(document, direction, count, when)
 
+    def check(self) -> None:
+        """Compare all its files with their hashes; `model.json` was when it was read.
+
+        Raises:
+            BundleError: one is damaged or missing.
+        """
+        self._check_weights()
+        for name, expected in self.items.items():
+            check_file(self.folder / name, expected)
+
+    def _check_weights(self) -> None:
+        check_file(self.folder / _WEIGHTS, self.weights_sha256, "the weights are damaged")
+
     def _tensors(self, prefix: str) -> dict[str, torch.Tensor]:
         """Tensors of the weights file whose names begin with a prefix, without it."""
         path = self.folder / _WEIGHTS
+        self._check_weights()
         try:
-            if sha256(path) != self.weights_sha256:
-                raise BundleError(
-                    f"{path}: the weights are damaged (their SHA-256 is not the one in {_JSON});"
-                    " copy the bundle again, or train --resume to write it anew"
-                )
             with safe_open(path, framework="pt") as file:
                 names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
                 return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
@@ -261,8 +284,6 @@ def save_bundle(
     try:
         save_file(state, part / _WEIGHTS)
         document = {
-            "format": _FORMAT,
-            "format_version": _FORMAT_VERSION,
             "geocyclegan": __version__,
             "method": method,
             "generators": {
@@ -281,11 +302,13 @@ def save_bundle(
             "training": dict(training),
             "weights": {"file": _WEIGHTS, "sha256": sha256(part / _WEIGHTS)},
         }
-        write_json(part / _JSON, document)
-        now = datetime.now(UTC)
+        now, items = datetime.now(UTC), {}
         for direction, (_, network) in generators.items():
             count = sum(weight.numel() for weight in network.parameters())
-            write_json(part / item_name(direction), mlm_item(document, direction, count, now))
+            name = item_name(direction)
+            write_json(part / name, mlm_item(document, direction, count, now))
+            items[name] = sha256(part / name)
+        write_document(part, document | {"items": items})
         with open(part / _WEIGHTS, "rb+") as handle:
             os.fsync(handle.fileno())
         fsync_folder(part)
@@ -314,15 +337,15 @@ def load_bundle(path: Path) -> Bundle:
         BundleError: it is not one, or of a newer format, or incomplete.
     """
     # Absolute, since "." has no name to build a sibling's from.
-    folder = (path.parent if path.name == _JSON else path).absolute()
+    folder = (path.parent if path.name == DOCUMENT else path).absolute()
     for candidate in (folder, folder / "model"):
-        if not (candidate / _JSON).is_file() and (_old(candidate) / _JSON).is_file():
+        if not (candidate / DOCUMENT).is_file() and (_old(candidate) / DOCUMENT).is_file():
             candidate = _old(candidate)
-        if (candidate / _JSON).is_file():
+        if (candidate / DOCUMENT).is_file():
             return _read(candidate)
     if not path.exists():
         raise NotFoundError(f"{path}: no such model; name a run or bundle folder with --model")
-    raise BundleError(f"{path}: no {_JSON} in it or in its model/, so it is not a model bundle")
+    raise BundleError(f"{path}: no {DOCUMENT} in it or in its model/, so it is not a model bundle")
 
 
 def newest_bundle(runs: Path) -> Bundle:
@@ -332,7 +355,7 @@ def newest_bundle(runs: Path) -> Bundle:
         NotFoundError: there is none.
         BundleError: it is damaged, or of a newer format.
     """
-    found = sorted(runs.glob(f"*/model/{_JSON}"), key=lambda path: path.stat().st_mtime_ns)
+    found = sorted(runs.glob(f"*/model/{DOCUMENT}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
         raise NotFoundError(
             f"{runs}: no trained model there; run geocyclegan train first, or name one with --model"
@@ -345,19 +368,7 @@ def _old(folder: Path) -> Path:
 
 
 def _read(folder: Path) -> Bundle:
-    path = folder / _JSON
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
-        raise BundleError(f'{path}: not a model bundle ("format" is not "{_FORMAT}")')
-    if document.get("format_version") != _FORMAT_VERSION:
-        raise BundleError(
-            f"{path}: bundle format {document.get('format_version')}, this geocyclegan"
-            f" {__version__} reads format {_FORMAT_VERSION}; use the version that wrote it"
-            f" ({document.get('geocyclegan')}) or newer"
-        )
+    document, own = read_document(folder)
     if not (folder / _WEIGHTS).is_file():
         raise BundleError(f"{folder / _WEIGHTS}: the weights are missing; copy the bundle again")
     try:
@@ -381,6 +392,9 @@ def _read(folder: Path) -> Bundle:
             weights_sha256=str(document["weights"]["sha256"]),
             created_by=str(document["geocyclegan"]),
             makers={key: dict(args) for key, args in document.get("makers", {}).items()},
+            document_sha256=own,
+            sealed=OWN_HASH in document,
+            items={str(name): str(sha) for name, sha in document.get("items", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"{path}: incomplete or damaged ({error!r})") from error
+        raise BundleError(f"{folder / DOCUMENT}: incomplete or damaged ({error!r})") from error

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from geocyclegan.bundle import load_bundle, newest_bundle, save_bundle
+from geocyclegan.document import write_document
 from geocyclegan.errors import BundleError, NotFoundError
 from geocyclegan.models.passes import Patch, lockstep
 from geocyclegan.models.registry import build_generator
@@ -131,13 +132,82 @@ def test_every_damage_to_the_weights_is_found(tmp_path: Path) -> None:
         load_bundle(folder)
 
 
+def test_200_flipped_bits_are_all_found(tmp_path: Path) -> None:
+    """In every file of a bundle: before it is used, but for the catalogs' items, which are not."""
+    folder = save(tmp_path / "model")
+    files = sorted(folder.iterdir())
+    assert len(files) == 4
+    load_bundle(folder).check()
+    rng = np.random.default_rng(0)
+    for number in range(200):
+        path = files[number % len(files)]
+        good = path.read_bytes()
+        bad = bytearray(good)
+        bad[int(rng.integers(len(good)))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bytes(bad))
+        with pytest.raises(BundleError) as caught:
+            load_bundle(folder).check()
+        assert str(folder) in str(caught.value)
+        assert "\n" not in str(caught.value)
+        if not path.name.startswith("mlm"):
+            with pytest.raises(BundleError):
+                load_bundle(folder).generator("a2b")
+        path.write_bytes(good)
+    for path in files:
+        good = path.read_bytes()
+        for share in range(5):
+            path.write_bytes(good[: len(good) * share // 5])
+            with pytest.raises(BundleError):
+                load_bundle(folder).check()
+        path.write_bytes(good)
+    load_bundle(folder).check()
+
+
+def test_a_scaling_makes_another_model(tmp_path: Path) -> None:
+    folder = save(tmp_path / "model")
+    bundle, document = load_bundle(folder), json.loads((folder / "model.json").read_text())
+    document["domains"]["b"]["bands"][0]["scaling"]["knots"][0] *= 1.2
+    (folder / "model.json").write_text(json.dumps(document))
+    with pytest.raises(BundleError, match="damaged or edited"):
+        load_bundle(folder)
+    write_document(folder, document)
+    other = load_bundle(folder)
+    assert other.weights_sha256 == bundle.weights_sha256
+    assert other.sha256 != bundle.sha256
+
+
+def test_the_layout_of_the_document_does_not_matter(tmp_path: Path) -> None:
+    folder = save(tmp_path / "model")
+    bundle, document = load_bundle(folder), json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(dict(reversed(document.items())), indent=7))
+    assert load_bundle(folder).sha256 == bundle.sha256
+
+
+def test_bundles_of_before_have_an_identity(tmp_path: Path) -> None:
+    """Format 1 has no hash of the document: it loads, and an edited one is another model."""
+    folder = save(tmp_path / "model")
+    document = json.loads((folder / "model.json").read_text())
+    del document["document_sha256"], document["items"]
+    (folder / "model.json").write_text(json.dumps(document))
+    with pytest.raises(BundleError, match="damaged"):
+        load_bundle(folder)
+    document["format_version"] = 1
+    (folder / "model.json").write_text(json.dumps(document))
+    first = load_bundle(folder)
+    first.check()
+    first.generator("a2b")
+    document["tile"] = 64
+    (folder / "model.json").write_text(json.dumps(document))
+    assert load_bundle(folder).sha256 not in (first.sha256, "")
+
+
 def test_a_stranger_cannot_name_a_class(tmp_path: Path) -> None:
     folder = save(tmp_path / "model")
     path = folder / "model.json"
     document = json.loads(path.read_text())
     for name in ("os.system", "torch.nn.Linear", "__import__"):
         document["generators"]["a2b"]["name"] = name
-        path.write_text(json.dumps(document))
+        write_document(folder, document)
         with pytest.raises(BundleError, match="not known"):
             load_bundle(folder).generator("a2b")
 
@@ -147,7 +217,7 @@ def test_a_bundle_without_a_part_is_one_line(tmp_path: Path, key: str) -> None:
     path = save(tmp_path / "model") / "model.json"
     document = json.loads(path.read_text())
     del document[key]
-    path.write_text(json.dumps(document))
+    write_document(path.parent, document)
     with pytest.raises(BundleError, match="incomplete") as caught:
         load_bundle(tmp_path / "model")
     assert "\n" not in str(caught.value)
@@ -159,7 +229,7 @@ def test_other_folders_and_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="not a model bundle"):
         load_bundle(tmp_path)
     path = save(tmp_path / "model") / "model.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 99'))
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 99'))
     with pytest.raises(BundleError, match="format 99"):
         load_bundle(tmp_path / "model")
     path.write_text("{ not json")

@@ -220,7 +220,7 @@ def _placed(
         "long_name": target.labels,
         "SYNTHETIC": "YES",
         "GEOCYCLEGAN_VERSION": __version__,
-        "GEOCYCLEGAN_MODEL_SHA256": model.bundle.weights_sha256,
+        "GEOCYCLEGAN_MODEL_SHA256": model.bundle.sha256,
         "GEOCYCLEGAN_METHOD": model.bundle.method,
         "GEOCYCLEGAN_DIRECTION": direction,
     }

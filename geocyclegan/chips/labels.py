@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from geocyclegan.chips.cut import label_path
+from geocyclegan.chips.digest import DigestCheck
+from geocyclegan.chips.manifest import read_rows
 from geocyclegan.chips.reader import ChipSet, evenly
 from geocyclegan.errors import ChipsError, NotFoundError, SceneError
 from geocyclegan.progress import Progress
@@ -30,11 +33,14 @@ class LabelSet:
         paths: a label chip for each chip, or None where it has none.
         codes: the codes in the label chips, ascending; class number i is `codes[i]`.
         size: side of every chip in pixels.
+        hashes: SHA-256 of label chips that a manifest lists.
     """
 
     paths: tuple[Path | None, ...]
     codes: tuple[int, ...]
     size: int
+    hashes: Mapping[Path, str] = field(default_factory=dict)
+    _check: DigestCheck = field(default_factory=DigestCheck, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, folder: Path, chips: ChipSet, most: int | None = None) -> LabelSet | None:
@@ -58,9 +64,12 @@ class LabelSet:
         paths = tuple(path if path in chosen else None for path in found)
         if not there:
             return None
+        hashes = {folder / row.label: row.label_sha256 for row in read_rows(folder) if row.label}
+        check = DigestCheck()
         codes: set[int] = set()
         with Progress(len(there), "labels", "chip") as progress:
             for path in there:
+                check.require(path, hashes.get(path, ""))
                 values, valid = _read(path, chips.size)
                 codes.update(np.unique(values[valid]).tolist())
                 if len(codes) > _MOST_CLASSES:
@@ -73,7 +82,7 @@ class LabelSet:
             raise ChipsError(
                 f"{there[0].parent}: {len(codes)} class in all label chips; expected two or more"
             )
-        return cls(paths, tuple(sorted(codes)), chips.size)
+        return cls(paths, tuple(sorted(codes)), chips.size, hashes)
 
     def read(self, index: int) -> npt.NDArray[np.int64]:
         """Return numbers of classes `(size, size)`, int64, `UNKNOWN` where there is no label.
@@ -84,6 +93,7 @@ class LabelSet:
         classes = np.full((self.size, self.size), UNKNOWN, np.int64)
         path = self.paths[index]
         if path is not None:
+            self._check.require(path, self.hashes.get(path, ""))
             values, valid = _read(path, self.size)
             known = valid & np.isin(values, self.codes)
             classes[known] = np.searchsorted(self.codes, values[known])

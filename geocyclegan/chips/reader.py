@@ -8,7 +8,7 @@ GeoTIFF, PNG, JPEG or npy. Those have no `domain_*.json`, so their domain is fit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geocyclegan.chips.alike import UNFITTED, describe, difference
+from geocyclegan.chips.digest import DigestCheck
 from geocyclegan.chips.manifest import (
     MANIFEST,
     ChipRow,
@@ -93,6 +94,7 @@ class ChipSet:
         scenes: the scenes that the domain was chipped from; empty where they are not recorded.
         scene_ids: which scene each chip is from; empty where that is not recorded.
         virtual: for each path, the window that it is; empty where there are files.
+        hashes: SHA-256 of each file; empty where there is no manifest.
     """
 
     paths: tuple[Path, ...]
@@ -101,6 +103,8 @@ class ChipSet:
     scenes: tuple[str, ...] = ()
     scene_ids: tuple[str, ...] = ()
     virtual: tuple[VirtualChip, ...] = ()
+    hashes: tuple[str, ...] = ()
+    _check: DigestCheck = field(default_factory=DigestCheck, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, folder: str | Path, domain: DomainName, split: Split = "train") -> Self:
@@ -164,7 +168,8 @@ class ChipSet:
                 f"{root / lost[0]}: missing{others}, though {MANIFEST} lists it; chip the scene"
                 f" again: {chip_command(root, domain)}"
             )
-        return cls(paths, record.domain, record.size, scenes, ids)
+        hashes = tuple(row.sha256 for row in rows)
+        return cls(paths, record.domain, record.size, scenes, ids, hashes=hashes)
 
     @classmethod
     def _open_layout(cls, root: Path, domain: DomainName, split: Split) -> Self:
@@ -192,19 +197,21 @@ class ChipSet:
         return tuple(tuple(group) for group in groups.values())
 
     def read(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Read a chip.
+        """Read a chip, and compare it with its hash in the manifest, if there is one.
 
         Returns:
             Pixels `(bands, size, size)` in the domain's type and stored units, and the valid mask
             `(size, size)`. Invalid pixels hold anything.
 
         Raises:
-            ChipsError: the file is missing, damaged or not like the others.
+            ChipsError: the file is missing, damaged, another one, or not like the others.
         """
         path = self.paths[index]
         if self.virtual:
             pixels, valid = self.virtual[index].read()
         else:
+            if self.hashes:
+                self._check.require(path, self.hashes[index])
             pixels, valid, _ = read_image(path)
         expected = (self.domain.count, self.size, self.size)
         if pixels.shape != expected or pixels.dtype.name != self.domain.dtype:

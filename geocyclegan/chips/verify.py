@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geocyclegan.chips.cut import content_hash
+from geocyclegan.chips.digest import chip_digest
 from geocyclegan.chips.manifest import (
     MANIFEST,
     ChipRow,
@@ -19,10 +19,9 @@ from geocyclegan.chips.manifest import (
     read_record,
     read_rows,
 )
-from geocyclegan.chips.npyfile import mask_path, owner_name
+from geocyclegan.chips.npyfile import owner_name
 from geocyclegan.chips.source import Source
 from geocyclegan.errors import ChipsError, GeoCycleGANError
-from geocyclegan.files import sha256
 from geocyclegan.progress import Progress
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.windows import Window
@@ -104,22 +103,12 @@ def _records(folder: Path, rows: Sequence[ChipRow]) -> dict[DomainName, DomainRe
 
 def _check_file(folder: Path, name: str, expected: str) -> str | None:
     try:
-        found = _digest(folder / name)
+        found = chip_digest(folder / name)
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
     return None if found == expected else "damaged: its SHA-256 is not the one in the manifest"
-
-
-def _digest(chip: Path) -> str:
-    """Return the SHA-256 of a chip, of an npy with the mask beside it."""
-    mask = mask_path(chip)
-    if chip.suffix != ".npy" or not mask.exists():
-        return sha256(chip)
-    digest = hashlib.sha256(chip.read_bytes())
-    digest.update(mask.read_bytes())
-    return digest.hexdigest()
 
 
 def _check_windows(

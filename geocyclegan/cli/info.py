@@ -325,6 +325,7 @@ def _bundle_lines(bundle: Bundle) -> list[str]:
         f"  method      {bundle.method}",
         f"  trained     {training.get('steps', '?')} steps, windows of {bundle.tile} px"
         + "".join(where),
+        f"  model       SHA-256 {bundle.sha256[:16]}..., as its products tell it",
         f"  weights     {size:.1f} MB, SHA-256 {sha}...",
         f"  written by  geocyclegan {bundle.created_by}",
         f"  statistics  {_statistics(bundle)}",

@@ -21,7 +21,8 @@ def command(settings: Settings | None, /, paths: tuple[Path, ...]) -> None:
 
     PATH is a chip folder (every chip is compared with its SHA-256 in chips.parquet; virtual chips
     are read from their scenes again), a product of infer (its pixels are compared with the hash
-    that it carries), or a run or model folder (its weights). Exits with 1 if anything is damaged.
+    that it carries), a run (its model, its best model and its checkpoints), or a model folder or
+    checkpoint. Exits with 1 if anything is damaged.
 
     \b
         geocyclegan verify chips translated.tif runs/spain
@@ -47,13 +48,20 @@ def command(settings: Settings | None, /, paths: tuple[Path, ...]) -> None:
 
 def _verify(path: Path) -> tuple[list[str], int]:
     """Return what to say about a path, and how many things are wrong."""
+    if path.name == "model.json":
+        path = path.parent
+    if path.suffix == ".pt":
+        line, wrong_state = _check_state(path)
+        return [line], int(wrong_state)
     if path.is_file():
         from geocyclegan.raster.digest import check_product
 
         wrong = check_product(path)
         return [f"{path}: {wrong or 'sound'}"], int(wrong is not None)
-    if (path / "model.json").exists() or (path / "model" / "model.json").exists():
-        return _verify_model(path)
+    models, states = _parts_of_run(path)
+    if models or states:
+        told = [*map(_check_model, models), *map(_check_state, states)]
+        return [line for line, _ in told], sum(wrong for _, wrong in told)
     from geocyclegan.chips.verify import verify_chips
 
     found = verify_chips(path)
@@ -70,14 +78,41 @@ def _verify(path: Path) -> tuple[list[str], int]:
     return lines, len(found.damaged)
 
 
-def _verify_model(path: Path) -> tuple[list[str], int]:
+def _parts_of_run(path: Path) -> tuple[list[Path], list[Path]]:
+    """Return the models and the checkpoints that lie in a folder; none if it is no run or model."""
+    if _is_model(path):
+        return [path], []
+    states = sorted({*path.glob("step_*.pt"), *path.glob("checkpoints/step_*.pt")})
+    return [path / name for name in ("model", "best") if _is_model(path / name)], states
+
+
+def _is_model(path: Path) -> bool:
+    # Between the two renames of writing it anew it goes by its other name.
+    names = [path / "model.json", path.with_name(f".{path.name}.old") / "model.json"]
+    return any(name.is_file() for name in [*names, path / "model.safetensors"])
+
+
+def _check_model(path: Path) -> tuple[str, bool]:
     from geocyclegan.bundle import load_bundle
     from geocyclegan.errors import BundleError
 
     try:
         bundle = load_bundle(path)
+        bundle.check()
         for direction in bundle.generators:
             bundle.generator(direction)
+        for domain in bundle.makers:
+            bundle.maker(domain)
     except BundleError as error:
-        return [str(error)], 1
-    return [f"{bundle.folder}: weights sound"], 0
+        return str(error), True
+    description = (
+        "description" if bundle.sealed else "no hash of the description in this old format"
+    )
+    return f"{path}: sound (weights, {description})", False
+
+
+def _check_state(path: Path) -> tuple[str, bool]:
+    from geocyclegan.training.checkpoint import damage
+
+    wrong = damage(path)
+    return f"{path}: {wrong or 'sound'}", wrong is not None

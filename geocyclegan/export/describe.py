@@ -103,7 +103,7 @@ def own_metadata(
         "version": __version__,
         "method": bundle.method,
         "direction": direction,
-        "model_sha256": bundle.weights_sha256,
+        "model_sha256": bundle.sha256,
         "statistics": statistics,
         "values": outputs,
         "stride": spec.stride,

@@ -176,7 +176,7 @@ class _Shepherd:
                 stamp(scene.path)[1],
                 out,
                 self.bundle.folder,
-                self.bundle.weights_sha256,
+                self.bundle.sha256,
                 options,
             )
             if work.engine.count(*scene.grid.shape) < KEPT_FROM_TILES:

@@ -52,7 +52,7 @@ class SceneJob:
         known: what tells the file from another one; see `crew_check.stamp`.
         out: the product.
         model: folder of the bundle.
-        weights_sha256: hash of its weights.
+        model_sha256: what tells it from other models.
         options: how; tile, batch, device and precision are settled.
         version: of geocyclegan.
     """
@@ -61,7 +61,7 @@ class SceneJob:
     known: tuple[int, int] | None
     out: Path
     model: Path
-    weights_sha256: str
+    model_sha256: str
     options: TranslateOptions
     version: str = __version__
 
@@ -254,12 +254,12 @@ def _exclusive(job: SceneJob) -> Iterator[tuple[Generator, Bundle]]:
         _use_threads()
         options = job.options
         key = (
-            (job.model, job.weights_sha256, options.direction),
+            (job.model, job.model_sha256, options.direction),
             (str(options.device), options.precision),
         )
         if key not in _memory.loaded:
             bundle = load_bundle(job.model)
-            if bundle.weights_sha256 != job.weights_sha256:
+            if bundle.sha256 != job.model_sha256:
                 raise ClusterError(f"worker {_name()}: {job.model} is another model there")
             _memory.loaded.clear()
             _memory.loaded[key] = load_generator(bundle, options), bundle

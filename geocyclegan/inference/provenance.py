@@ -29,7 +29,7 @@ def tags_of(
         "AREA_OR_POINT": "Area",
         "SYNTHETIC": "YES",
         "TIFFTAG_SOFTWARE": f"geocyclegan {__version__}",
-        "GEOCYCLEGAN_MODEL_SHA256": bundle.weights_sha256,
+        "GEOCYCLEGAN_MODEL_SHA256": bundle.sha256,
         "GEOCYCLEGAN_METHOD": bundle.method,
         "GEOCYCLEGAN_DIRECTION": direction,
         "GEOCYCLEGAN_NORM_STATS": mode,

@@ -74,7 +74,7 @@ def sample_scenes(
                 tags = {
                     "SYNTHETIC": "YES",
                     "TIFFTAG_SOFTWARE": f"geocyclegan {__version__}",
-                    "GEOCYCLEGAN_MODEL_SHA256": bundle.weights_sha256,
+                    "GEOCYCLEGAN_MODEL_SHA256": bundle.sha256,
                     "GEOCYCLEGAN_METHOD": bundle.method,
                     "GEOCYCLEGAN_SEED": str(seed),
                     "GEOCYCLEGAN_SAMPLE": str(number),

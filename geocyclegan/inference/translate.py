@@ -241,7 +241,7 @@ def _job(
         "torch": str(torch.__version__),
         "device": options.device.type,
         "precision": _precision(options),
-        "model": bundle.weights_sha256,
+        "model": bundle.sha256,
         "direction": options.direction,
         "scene": [str(file.resolve()) if file.is_file() else str(file) for file in files],
         "changed": [[stat.st_size, stat.st_mtime_ns] for stat in states],

@@ -53,7 +53,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
             torch.save({"format": _FORMAT, "step": step, **state}, part)
             # Never a moment with a file and the hash of another one.
             path.unlink(missing_ok=True)
-            write_text(_hash_path(path), f"{sha256(part)}  {path.name}\n")
+            write_text(_hash_path(path), _hash_line(part, path))
     except OutputError:
         raise
     except (OSError, RuntimeError) as error:
@@ -89,7 +89,7 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
     try:
         return _load(latest)
     except BundleError as error:
-        good = next((path for path in reversed(found[:-1]) if _damage(path) is None), None)
+        good = next((path for path in reversed(found[:-1]) if damage(path) is None), None)
         if good is None:
             advice = "no good one is left; start anew with --overwrite or another --name"
         else:
@@ -98,9 +98,9 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    damage = _damage(path)
-    if damage is not None:
-        raise BundleError(f"{path}: {damage}")
+    wrong = damage(path)
+    if wrong is not None:
+        raise BundleError(f"{path}: {wrong}")
     try:
         # An environment variable can undo the default, so it is said here.
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -111,22 +111,27 @@ def _load(path: Path) -> dict[str, Any]:
     return state
 
 
-def _damage(path: Path) -> str | None:
+def damage(path: Path) -> str | None:
     """Return what is wrong with a checkpoint's bytes; None if nothing."""
     try:
-        recorded = _hash_path(path).read_text(encoding="utf-8").split()
-        actual = sha256(path)
+        recorded = _hash_path(path).read_bytes()
+        actual = _hash_line(path, path).encode()
     except FileNotFoundError:
         return f"damaged ({_hash_path(path).name} is missing)"
-    except (OSError, UnicodeDecodeError) as error:
-        return f"cannot be read ({error})"
-    if recorded[:1] != [actual]:
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    if recorded != actual:
         return f"damaged (its SHA-256 is not the one in {_hash_path(path).name})"
     return None
 
 
 def _hash_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
+
+
+def _hash_line(file: Path, path: Path) -> str:
+    """Return what `sha256sum` says of a file that is called, or will be called, `path`."""
+    return f"{sha256(file)}  {path.name}\n"
 
 
 def _require_space(path: Path, state: Mapping[str, Any]) -> None:

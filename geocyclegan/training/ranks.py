@@ -19,10 +19,13 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import default_pg_timeout
 
 from geocyclegan.errors import GeoCycleGANError, OptionError, TrainingError
+from geocyclegan.training.meeting import meet, require_launcher
 from geocyclegan.training.precision import PrecisionName, fabric_precision
 
 T = TypeVar("T")
@@ -47,7 +50,8 @@ def layout(devices: int | None, nodes: int | None, device: torch.device) -> Layo
     """Read off what was asked for, or what torchrun has started.
 
     Raises:
-        OptionError: torchrun started another number, or there are not so many devices.
+        OptionError: torchrun started another number, there are not so many devices, or nothing
+            says which of several machines this is.
     """
     if dist.is_torchelastic_launched():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -57,6 +61,8 @@ def layout(devices: int | None, nodes: int | None, device: torch.device) -> Layo
                 raise OptionError(f"--{name} {asked}: torchrun started {found}; leave it out")
         devices, nodes = local, machines
     planned = Layout(devices or 1, nodes or 1)
+    if not dist.is_torchelastic_launched():
+        require_launcher(planned.nodes, planned.devices)
     if device.type == "cuda" and planned.devices > torch.cuda.device_count():
         raise OptionError(
             f"--devices {planned.devices}: this machine has {torch.cuda.device_count()} CUDA"
@@ -68,6 +74,29 @@ def layout(devices: int | None, nodes: int | None, device: torch.device) -> Layo
 class _Copies(DDPStrategy):
     """Processes with a copy of the networks each, which are left as they are."""
 
+    def setup_environment(self) -> None:
+        """Meet the others first, unless torchrun has seen to that; Lightning does the rest."""
+        if not dist.is_torchelastic_launched():
+            environment = cast(ClusterEnvironment, self.cluster_environment)
+            environment.set_global_rank(self.node_rank * self.num_processes + self.local_rank)
+            environment.set_world_size(self.num_nodes * self.num_processes)
+            try:
+                store = meet(environment)
+            except GeoCycleGANError:
+                for child in getattr(self._launcher, "procs", ()):
+                    child.terminate()
+                raise
+            device = self.root_device
+            dist.init_process_group(
+                self.process_group_backend,
+                store=store,
+                rank=environment.global_rank(),
+                world_size=environment.world_size(),
+                timeout=default_pg_timeout,
+                device_id=None if device.type == "cpu" else device,
+            )
+        super().setup_environment()
+
     def setup_module(self, module: nn.Module) -> Any:
         return module
 
@@ -76,6 +105,11 @@ def launch(planned: Layout, device: torch.device, precision: PrecisionName) -> F
     """Start the processes, unless torchrun or a cluster has started them, and name their device.
 
     The others run the same command line again, up to here.
+
+    Raises:
+        OptionError: the scheduler started another number of processes.
+        TrainingError: not all processes came in time.
+        Interrupted: SIGINT or SIGTERM while waiting for them.
     """
     plugin = fabric_precision(precision)
     if planned.devices * planned.nodes == 1:
@@ -87,7 +121,13 @@ def launch(planned: Layout, device: torch.device, precision: PrecisionName) -> F
         strategy=_Copies(process_group_backend="nccl" if device.type == "cuda" else "gloo"),
         precision=plugin,
     )
-    fabric.launch()
+    try:
+        fabric.launch()
+    except ValueError as error:
+        # Lightning compares with what the scheduler says.
+        line = " ".join(str(error).split())
+        asked = f"--devices {planned.devices} --nodes {planned.nodes}"
+        raise OptionError(f"{asked}: the scheduler started something else ({line})") from error
     return fabric
 
 

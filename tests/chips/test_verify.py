@@ -4,12 +4,16 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
+from geocyclegan.chips.labels import LabelSet
 from geocyclegan.chips.manifest import read_rows
+from geocyclegan.chips.npyfile import owner_name
 from geocyclegan.chips.options import ChipOptions
+from geocyclegan.chips.reader import ChipSet
 from geocyclegan.chips.tiler import chip_scenes
 from geocyclegan.chips.verify import verify_chips
 from geocyclegan.errors import ChipsError
@@ -82,3 +86,42 @@ def test_what_cannot_be_verified(make_scene: MakeScene, options: ChipOptions) ->
     (options.out / "chips.parquet").write_bytes(before)
     with pytest.raises(ChipsError, match="not finished"):
         verify_chips(options.out)
+
+
+@pytest.mark.parametrize("kind", ["tif", "npy"])
+def test_readers_refuse_what_verify_finds(
+    make_scene: MakeScene, options: ChipOptions, kind: Literal["tif", "npy"]
+) -> None:
+    """The chip, the mask beside an npy, and the label chip."""
+    mask = np.ones((96, 128), np.bool_)
+    mask[:5, :40] = False
+    labels = make_scene("labels.tif", bands=1, dtype="uint8")
+    chip_scenes([make_scene(mask=mask)], replace(options, labels=(str(labels),), format=kind))
+    rows = [row for row in read_rows(options.out) if row.split == "train"]
+    chips = ChipSet.open(options.out, "a")
+    found = LabelSet.open(options.out, chips)
+    assert found is not None
+    files = [options.out / rows[0].chip]
+    if kind == "npy":
+        files.append(next((options.out / "train_a").glob("*.valid.npy")))
+    for file in files:
+        owner = chips.paths.index(file.with_name(owner_name(file.name)))
+        chips.read(owner)
+        flip(file)
+        with pytest.raises(ChipsError, match="damaged or replaced"):
+            chips.read(owner)
+        flip(file)
+    label = options.out / rows[1].label
+    index = [path.name for path in chips.paths].index(Path(rows[1].chip).name)
+    found.read(index)
+    flip(label)
+    with pytest.raises(ChipsError, match=rf"{label.name}: damaged or replaced"):
+        found.read(index)
+    with pytest.raises(ChipsError, match=rf"{label.name}: damaged or replaced"):
+        LabelSet.open(options.out, chips)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)

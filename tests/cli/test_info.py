@@ -129,7 +129,7 @@ def test_verify_finds_damage(work: Path) -> None:
     result = run("verify", "chips", "model")
     assert result.exit_code == 0, result.output
     assert "chips: 18 chips, all sound" in result.stdout
-    assert "weights sound" in result.stdout
+    assert "sound (weights, description)" in result.stdout
     chip = sorted((work / "chips" / "train_a").iterdir())[0]
     chip.write_bytes(chip.read_bytes()[:-1])
     weights = work / "model" / "model.safetensors"

@@ -364,10 +364,11 @@ def test_devices_are_counted() -> None:
         count_devices("100000", cpu)
 
 
+@pytest.mark.parametrize("other", ["weights_sha256", "document_sha256"])
 def test_another_model_under_the_same_path_is_refused(
-    crew: DaskCrew, work: Path, tmp_path: Path
+    crew: DaskCrew, work: Path, tmp_path: Path, other: str
 ) -> None:
-    bundle: Bundle = replace(load_bundle(work / "model"), weights_sha256="0" * 64)
+    bundle: Bundle = replace(load_bundle(work / "model"), **{other: "0" * 64})  # type: ignore[arg-type]
     # This process does not look, as it has loaded the model already.
     object.__setattr__(bundle, "folder", work / "model")
     good = load_bundle(work / "model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from geocyclegan.bundle import Bundle, load_bundle, save_bundle
+from geocyclegan.document import write_document
 from geocyclegan.errors import SceneError
 from geocyclegan.files import sha256
 from geocyclegan.inference.engine import EngineOptions, Piece
@@ -145,6 +147,30 @@ def test_another_job_starts_over(tmp_path: Path, scene: Path) -> None:
     translate(scene, out, bundle, "tile")
     translate(scene, tmp_path / "whole.tif", bundle, "tile")
     np.testing.assert_array_equal(pixels_of(out)[0], pixels_of(tmp_path / "whole.tif")[0])
+
+
+def test_the_same_weights_with_another_radiometry_start_over(
+    tmp_path: Path, scene: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = make_bundle(tmp_path / "model")
+    out = tmp_path / "p.tif"
+    with pytest.raises(Killed):
+        translate(scene, out, bundle, "tile", stop_at=12)
+    document = json.loads((bundle.folder / "model.json").read_text())
+    knots = document["domains"]["b"]["bands"][0]["scaling"]["knots"]
+    document["domains"]["b"]["bands"][0]["scaling"]["knots"] = [0.8 * knot for knot in knots]
+    write_document(bundle.folder, document)
+    edited = load_bundle(bundle.folder)
+    assert edited.weights_sha256 == bundle.weights_sha256
+    translate(scene, out, edited, "tile")
+    translate(scene, tmp_path / "whole.tif", edited, "tile")
+    translate(scene, tmp_path / "before.tif", bundle, "tile")
+    assert "finished parts" not in caplog.text
+    np.testing.assert_array_equal(pixels_of(out)[0], pixels_of(tmp_path / "whole.tif")[0])
+    assert (pixels_of(out)[0] != pixels_of(tmp_path / "before.tif")[0]).any()
+    with rasterio.open(out) as one, rasterio.open(tmp_path / "before.tif") as two:
+        key = "GEOCYCLEGAN_MODEL_SHA256"
+        assert one.tags()[key] == edited.sha256 != two.tags()[key] == bundle.sha256
 
 
 def test_a_scene_that_cannot_be_translated_leaves_nothing(

@@ -178,7 +178,7 @@ def test_a_product_says_what_it_is(tmp_path: Path, bundle: Bundle, sar: Path) ->
         assert done.transform == raw.transform
         tags = done.tags()
         assert tags["SYNTHETIC"] == "YES"
-        assert tags["GEOCYCLEGAN_MODEL_SHA256"] == bundle.weights_sha256
+        assert tags["GEOCYCLEGAN_MODEL_SHA256"] == bundle.sha256
         assert tags["GEOCYCLEGAN_DIRECTION"] == "a2b"
         assert tags["GEOCYCLEGAN_SOURCE"] == "sar.tif"
         assert tags["GEOCYCLEGAN_NORM_STATS"] == "dense"

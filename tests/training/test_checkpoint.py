@@ -69,6 +69,23 @@ def test_every_cut_and_flip_is_found_and_the_last_good_one_named(tmp_path: Path)
     assert state["step"] == 10
 
 
+def test_200_flipped_bits_are_all_found(tmp_path: Path) -> None:
+    """In the checkpoint, and in the hash beside it."""
+    _fill(tmp_path, 10, 20)
+    path, draw = checkpoint_path(tmp_path, 20), random.Random(0)
+    files = [path, path.with_name(path.name + ".sha256")]
+    for number in range(200):
+        file = files[number % 2]
+        sound = file.read_bytes()
+        flipped = bytearray(sound)
+        flipped[draw.randrange(len(sound))] ^= 1 << draw.randrange(8)
+        file.write_bytes(flipped)
+        with pytest.raises(BundleError, match=r"step_0000020.pt: damaged .* step_0000010.pt;"):
+            load_latest(tmp_path)
+        file.write_bytes(sound)
+    assert load_latest(tmp_path) is not None
+
+
 def test_a_lost_hash_and_no_good_one_left(tmp_path: Path) -> None:
     _fill(tmp_path, 10, 20)
     (tmp_path / "step_0000020.pt.sha256").unlink()

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from geocyclegan.bundle import Bundle, load_bundle, save_bundle
 from geocyclegan.cli.main import cli
+from geocyclegan.document import write_document
 from geocyclegan.errors import BundleError, OptionError, OutputError
 from geocyclegan.inference.sample import sample_scenes
 from geocyclegan.models import build_generator
@@ -73,7 +74,7 @@ def test_files_have_the_units_of_the_domain(bundle: Bundle, tmp_path: Path) -> N
             tags = dataset.tags()
             pixels = dataset.read()
         assert tags["SYNTHETIC"] == "YES"
-        assert tags["GEOCYCLEGAN_MODEL_SHA256"] == bundle.weights_sha256
+        assert tags["GEOCYCLEGAN_MODEL_SHA256"] == bundle.sha256
         assert (tags["GEOCYCLEGAN_SEED"], tags["GEOCYCLEGAN_SAMPLE"]) == ("5", str(number))
         assert 100 <= pixels[0].min() <= pixels[0].max() <= 900
         assert 2000 <= pixels[1].min() <= pixels[1].max() <= 4000
@@ -121,7 +122,7 @@ def test_damage_is_found(bundle: Bundle, tmp_path: Path) -> None:
     path = bundle.folder / "model.json"
     document = json.loads(path.read_text())
     document["makers"]["a"]["width"] = 5
-    path.write_text(json.dumps(document))
+    write_document(bundle.folder, document)
     with pytest.raises(BundleError, match="the model cannot be loaded"):
         sample_scenes(load_bundle(bundle.folder), tmp_path / "x", count=1, seed=1, device=CPU)
 

@@ -229,7 +229,7 @@ def test_an_option_that_cannot_be_ends_all_with_one_line(
 def test_what_torchrun_started_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     assert layout(None, None, cpu).devices == 1
-    assert layout(3, 2, cpu).nodes == 2
+    assert layout(3, 1, cpu).devices == 3
     for name, value in (("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "4")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
