@@ -21,7 +21,7 @@ import torch
 from geocyclegan.errors import MemoryShortage, OptionError
 from geocyclegan.inference.blend import BlendPlan, blended
 from geocyclegan.inference.dense import Cell, DenseStatistics
-from geocyclegan.inference.forward import Launched, TileForward, Translator, chunks, halved
+from geocyclegan.inference.forward import Launched, TileForward, chunks, halved
 from geocyclegan.inference.levels import Levels, Mask, Output, Read, SceneLevels, Source
 from geocyclegan.inference.memory import UNTILED_PIXELS, naming_shortage, release
 from geocyclegan.inference.statistics import (
@@ -106,7 +106,7 @@ class TileEngine:
 
     def __init__(
         self,
-        generator: Translator,
+        generator: Generator,
         source: Domain,
         target: Domain,
         device: torch.device,
@@ -225,8 +225,7 @@ class TileEngine:
         return self.options.statistics.mode if self._norms() else "tile"
 
     def _norms(self) -> list[SceneNorm2d]:
-        generator = self._generator
-        return generator.norm_layers() if isinstance(generator, Generator) else []
+        return self._generator.norm_layers()
 
     def _grid(self, height: int, width: int) -> CellGrid:
         generator = self._generator
@@ -242,8 +241,6 @@ class TileEngine:
         """Bring the norm layers into the mode asked for; may go over the scene."""
         generator, mode = self._generator, self._mode
         self._dense = None
-        if not isinstance(generator, Generator):
-            return
         generator.thaw()
         if mode == "frozen" or (self._known is not None and mode in ("sample", "exact")):
             freeze_given(generator, self._known)
@@ -340,7 +337,8 @@ class TileEngine:
     ) -> torch.Tensor:
         if self._dense is not None:
             return self._dense(x, mask, windows)
-        return self._generator(x, mask)
+        levels: torch.Tensor = self._generator(x, mask)
+        return levels
 
     def _window(self, window: Window, read: Read) -> Levels:
         result = self._runner.run([read], partial(self._forward, [window]))

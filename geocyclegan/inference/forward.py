@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,32 +15,12 @@ from geocyclegan.errors import MemoryShortage
 from geocyclegan.inference.levels import Levels, Mask, Output, Read
 from geocyclegan.inference.memory import SMALLEST_TILE, naming_shortage, release
 from geocyclegan.inference.transfer import Result, Runner
+from geocyclegan.models.generator import Generator
 from geocyclegan.raster.windows import Tile, TilePlan, Window, round_up, split_tile
 
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-
-
-class Translator(Protocol):
-    """What the engine needs to know of a generator (see `geocyclegan.models`)."""
-
-    stride: int
-    halo: int | None
-    min_size: int
-    out_channels: int
-
-    def __call__(self, x: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
-        """Translate levels; see `models.generator.Generator.forward`.
-
-        Args:
-            x: (samples, bands, height, width) in [-1, 1], 0 where not valid.
-            valid: mask (samples, 1, height, width); None: all are valid.
-
-        Returns:
-            Levels (samples, out_channels, height, width).
-        """
-        ...
 
 
 Forward = Callable[[list[Window], torch.Tensor, torch.Tensor | None], torch.Tensor]
@@ -68,7 +48,7 @@ class TileForward:
     def __init__(
         self,
         forward: Forward,
-        geometry: Translator,
+        geometry: Generator,
         plan: TilePlan,
         core: int,
         device: torch.device,

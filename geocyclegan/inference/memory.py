@@ -78,12 +78,10 @@ def budget_of(
     return (free_memory(device) if free is None else free) * (1.0 if asked else share)
 
 
-def forward_bytes(generator: nn.Module) -> float:
+def forward_bytes(generator: Generator) -> float:
     """Bytes per input pixel that a forward pass takes at its widest place, as an estimate."""
-    if not isinstance(generator, Generator):
-        return 0.0
     channels, scale = generator.in_channels, 1
-    itemsize = next(generator.parameters()).itemsize
+    itemsize = next((weight.itemsize for weight in generator.parameters()), 4)
     stack: list[float] = []
     peak = float(channels)
     for step in generator.plan:
@@ -111,7 +109,7 @@ def forward_bytes(generator: nn.Module) -> float:
 
 
 def fit(
-    generator: nn.Module,
+    generator: Generator,
     device: torch.device,
     shape: tuple[int, int],
     *,
@@ -132,7 +130,7 @@ def fit(
     Raises:
         MemoryShortage: not even the smallest tile fits.
     """
-    halo, stride = getattr(generator, "halo", 0) or 0, int(getattr(generator, "stride", 1))
+    halo, stride = generator.halo or 0, generator.stride
     per_pixel = forward_bytes(generator)
     tiles = _tiles(device, shape, stride) if tile is None else _halves(tile)
     batches = (batch,) if batch is not None else _batches(device)

@@ -54,7 +54,7 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
     return asked
 
 
-def lower(generator: nn.Module, precision: Precision) -> None:
+def lower(generator: Generator, precision: Precision) -> None:
     """Have a generator compute in a precision; its inputs and outputs stay in single precision.
 
     Raises:
@@ -63,7 +63,7 @@ def lower(generator: nn.Module, precision: Precision) -> None:
     if precision == "auto":
         raise ValueError("resolve the precision first")
     dtype = _DTYPES[precision]
-    if dtype == torch.float32 or not isinstance(generator, Generator):
+    if dtype == torch.float32:
         return
     # What makes a style of an image is no part of the body, and small.
     body = [step.module for step in generator.plan if step.module is not None]

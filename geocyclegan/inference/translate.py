@@ -264,26 +264,25 @@ def _engine(
     trained: Sequence[Moments] | None,
 ) -> TileEngine:
     """The engine of a scene, in the statistics mode that the model asks for."""
-    cut, mode = options.engine, options.norm_stats
-    if isinstance(generator, Generator):
-        if options.style is not None and options.norm_stats == "frozen":
-            raise OptionError(
-                f"--norm-stats frozen with --style {options.style}: the statistics in the model are"
-                " those of its mean style; choose sample, exact or dense, or leave one of them out"
-            )
-        mode = resolve_mode(
-            options.norm_stats,
-            generator,
-            pool=str(bundle.normalization.get("pool", "crop")),
-            has_statistics=bundle.has_statistics and options.style is None,
-            model=str(bundle.folder),
+    if options.style is not None and options.norm_stats == "frozen":
+        raise OptionError(
+            f"--norm-stats frozen with --style {options.style}: the statistics in the model are"
+            " those of its mean style; choose sample, exact or dense, or leave one of them out"
         )
-        log.info("statistics of the norm layers: %s", mode)
-        if mode == "frozen":
-            trained = bundle.statistics(options.direction)
+    mode = resolve_mode(
+        options.norm_stats,
+        generator,
+        pool=str(bundle.normalization.get("pool", "crop")),
+        has_statistics=bundle.has_statistics and options.style is None,
+        model=str(bundle.folder),
+    )
+    log.info("statistics of the norm layers: %s", mode)
+    if mode == "frozen":
+        trained = bundle.statistics(options.direction)
+    cut = options.engine
     statistics = replace(cut.statistics, mode=mode, folder=out.parent)
     cut = replace(cut, statistics=statistics)
-    if getattr(generator, "halo", None) is not None:
+    if generator.halo is not None:
         found = fit(
             generator,
             options.device,

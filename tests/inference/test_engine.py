@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from geocyclegan.inference.engine import EngineOptions, TileEngine
+from geocyclegan.models.dense import At
+from geocyclegan.models.generator import Generator
 from geocyclegan.models.registry import build_generator
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
@@ -41,18 +44,19 @@ class ArrayScene:
         return self.pixels[:, *part], self.valid[part]
 
 
-class Identity(nn.Module):
+class Identity(Generator):
     """Returns its input and checks what a real generator would."""
 
     def __init__(
         self, channels: int, stride: int = 4, halo: int | None = 8, min_size: int = 8
     ) -> None:
-        super().__init__()
+        super().__init__(channels, channels, [])
         self.stride, self.halo, self.min_size = stride, halo, min_size
-        self.in_channels = self.out_channels = channels
         self.calls = 0
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, valid: Tensor | None = None, at: Sequence[At] | None = None
+    ) -> Tensor:
         height, width = x.shape[-2:]
         assert height % self.stride == 0
         assert width % self.stride == 0

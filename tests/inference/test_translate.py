@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
-from torch import Tensor, nn
+from torch import Tensor
 
 from geocyclegan import samples
 from geocyclegan.bundle import Bundle, load_bundle, save_bundle
@@ -20,6 +21,7 @@ from geocyclegan.errors import OptionError, OutputError, SceneError
 from geocyclegan.inference.engine import EngineOptions
 from geocyclegan.inference.options import TranslateOptions
 from geocyclegan.inference.translate import translate_scene, write_product
+from geocyclegan.models.dense import At
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.registry import build_generator
 from geocyclegan.raster.domain import BandInfo, Domain
@@ -31,16 +33,16 @@ from geocyclegan.raster.windows import Window
 MakeRaster = Any
 
 
-class Identity(nn.Module):
+class Identity(Generator):
     """A generator that returns its input, with the tiling of a ResNet."""
 
-    stride, halo, min_size = 4, 60, 8
-
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.in_channels = self.out_channels = channels
+        super().__init__(channels, channels, [])
+        self.stride, self.halo, self.min_size = 4, 60, 8
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, valid: Tensor | None = None, at: Sequence[At] | None = None
+    ) -> Tensor:
         return x
 
 
@@ -72,7 +74,7 @@ def identity_bundle(domain: Domain) -> Bundle:
 def run_identity(path: Path, out: Path, tile: int | None = None) -> None:
     with Scene(path) as scene:
         domain = domain_of(scene)
-        network = cast(Generator, Identity(domain.count))
+        network = Identity(domain.count)
         options = TranslateOptions(engine=EngineOptions(tile=tile))
         write_product(scene, network, identity_bundle(domain), out, options)
 
