@@ -92,11 +92,12 @@ def test_angle_zero_is_what_it_is_without_angles(make_scene: MakeScene, tmp_path
     plain, turns = tmp_path / "plain", tmp_path / "turns"
     chip_scenes([scene], ChipOptions(out=plain, size=32, val=0.2))
     chip_scenes([scene], ChipOptions(out=turns, size=32, val=0.2, angles=(0.0, 30.0)))
-    upright = {row.chip: row.sha256 for row in read_rows(plain)}
-    assert upright.items() <= {row.chip: row.sha256 for row in read_rows(turns)}.items()
+    # Which blocks are for validation depends on all chips, what is in a chip does not.
+    upright = {Path(row.chip).name: row.sha256 for row in read_rows(plain)}
+    assert upright.items() <= {Path(row.chip).name: row.sha256 for row in read_rows(turns)}.items()
     # Chipped again without the angles, their chips go.
     chip_scenes([scene], ChipOptions(out=turns, size=32, val=0.2))
-    assert {row.chip for row in read_rows(turns)} == set(upright)
+    assert read_rows(turns) == read_rows(plain)
 
 
 def test_pairs_and_virtual_sets_are_turned_alike(make_scene: MakeScene, tmp_path: Path) -> None:
