@@ -48,6 +48,12 @@ def refuse_contradiction(
             f"--nodata {'(none)' if ours is None else f'{ours:.9g}'}: {where} has {there}; {kept},"
             f" {remedy}"
         )
+    first = {scene.path for scene in facts} & {old.scenes[0].path}
+    if options.unit is not None and not first and not all(band.unit for band in old.domain.bands):
+        raise OptionError(
+            f"--unit {options.unit}: {where} has no unit; name its first scene too"
+            f" ({told(old.scenes[0].path)}), leave --unit out, {remedy}"
+        )
     if old.virtual != options.virtual:
         raise OptionError(
             f"--virtual: {where} is {'virtual' if old.virtual else 'a set of files'};"
