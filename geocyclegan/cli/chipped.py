@@ -36,10 +36,12 @@ def summary(report: ChipReport, domain: str) -> str:
     ]
     if left_out:
         lines.append(f"left out of {_count(report.windows, 'window')}: {', '.join(left_out)}")
-    if len(record.scenes) > report.scenes:
+    # A scene has an entry for each of its --angles.
+    there = len({scene.path for scene in record.scenes})
+    if there > report.scenes:
         lines.append(
             f"the domain now has {report.total_train} train and {report.total_val} val chips from"
-            f" {_count(len(record.scenes), 'scene')}"
+            f" {_count(there, 'scene')}"
         )
     return "\n".join(lines)
 

@@ -18,6 +18,7 @@ from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.chips.tiler import chip_pairs, chip_scenes
 from geocyclegan.chips.verify import verify_chips
+from geocyclegan.cli.chipped import summary
 from geocyclegan.errors import OptionError
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.target import turned
@@ -98,6 +99,14 @@ def test_angle_zero_is_what_it_is_without_angles(make_scene: MakeScene, tmp_path
     # Chipped again without the angles, their chips go.
     chip_scenes([scene], ChipOptions(out=turns, size=32, val=0.2))
     assert read_rows(turns) == read_rows(plain)
+
+
+def test_a_scene_is_counted_once(make_scene: MakeScene, tmp_path: Path) -> None:
+    options = ChipOptions(out=tmp_path / "chips", size=32, angles=(0.0, 30.0))
+    report = chip_scenes([make_scene(shape=(160, 160))], options)
+    assert len(report.record.scenes) == 2
+    assert "from 1 scene for domain a" in summary(report, "a")
+    assert "the domain now has" not in summary(report, "a")
 
 
 def test_pairs_and_virtual_sets_are_turned_alike(make_scene: MakeScene, tmp_path: Path) -> None:
