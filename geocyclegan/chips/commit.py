@@ -32,6 +32,7 @@ from geocyclegan.chips.manifest import (
     update_manifest,
     write_record,
 )
+from geocyclegan.chips.moved import relative_paths
 from geocyclegan.chips.npyfile import mask_path, owner_name
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.source import state_of_files
@@ -214,17 +215,19 @@ def _merge_entries(
     options: ChipOptions,
 ) -> tuple[SceneEntry, ...]:
     """Return the scenes of the domain: refreshed ones stay where they were, new ones follow."""
-    fresh = {
-        name: SceneEntry(
+    fresh = {}
+    for name, cut in cuts.items():
+        source = cut.scene.source
+        files = state_of_files(source.files()) if options.virtual else {}
+        fresh[name] = SceneEntry(
             name,
             cut.scene.path,
             options.of_scene(geometry),
-            cut.scene.source.to_json(),
-            state_of_files(cut.scene.source.files()) if options.virtual else {},
-            {} if cut.scene.source.grid is not None else cut.scene.grid.to_json(),
+            source.to_json(),
+            files,
+            {} if source.grid is not None else cut.scene.grid.to_json(),
+            relative_paths(files, options.out),
         )
-        for name, cut in cuts.items()
-    }
     merged = []
     for entry in old.scenes if old else ():
         if entry.path not in named:

@@ -53,6 +53,7 @@ class SceneEntry:
         source: how it is looked at, as `chips.source.Source` writes it.
         files: size and time of change of the files that a virtual set is read from.
         grid: the scene's own grid, if `source` names no other.
+        relative: where `files` lie as seen from the chip folder, should both be moved.
     """
 
     id: str
@@ -61,6 +62,7 @@ class SceneEntry:
     source: dict[str, Any] = field(default_factory=dict)
     files: dict[str, list[int]] = field(default_factory=dict)
     grid: dict[str, Any] = field(default_factory=dict)
+    relative: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class DomainRecord:
                 dict(s.get("source", {})),
                 dict(s.get("files", {})),
                 dict(s.get("grid", {})),
+                dict(s.get("relative", {})),
             )
             for s in value["scenes"]
         )
