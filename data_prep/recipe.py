@@ -13,7 +13,7 @@ from data_prep.masks import bit_mask
 from data_prep.stacks import Band, write_stack
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.tiler import ChipReport, chip_pairs, chip_scenes
-from geocyclegan.cli.chip import following, summary
+from geocyclegan.cli.chipped import following, summary
 from geocyclegan.cli.endings import one_line
 from geocyclegan.errors import ChipsError, NotFoundError, OptionError
 from geocyclegan.progress import ProgressKind, set_progress

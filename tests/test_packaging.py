@@ -47,6 +47,14 @@ def test_nothing_asks_for_posix_unguarded() -> None:
     assert not found, found
 
 
+def test_no_histograms_of_gdal_are_shipped() -> None:
+    project = ROOT / "pyproject.toml"
+    if not project.is_file():
+        pytest.skip("needs the checkout")
+    assert "*.aux.xml" in tomllib.loads(project.read_text())["tool"]["hatch"]["build"]["exclude"]
+    assert "*.aux.xml" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_extras_that_messages_and_pages_name_exist() -> None:
     project = ROOT / "pyproject.toml"
     if not project.is_file():

@@ -51,11 +51,13 @@ class PairOptions(ChipOptions):
         pair_bands: bands of the partners; None: all but alpha.
         pair_scale: how the radiometry of the partners is fitted.
         pair_nodata: stored number that stands for no data in the partners, like `nodata`.
+        pair_unit: unit of the numbers of the partners, like `unit`.
     """
 
     pair_bands: tuple[str, ...] | None = None
     pair_scale: ScaleSpec | str = "auto"
     pair_nodata: float | None = None
+    pair_unit: str | None = None
 
 
 @takes_options_of(PairOptions)
@@ -76,12 +78,13 @@ def chip_pairs(
     """
     own = typed(PairOptions, given, "chip_pairs")
     bands, scale = own.pop("pair_bands", None), own.pop("pair_scale", "auto")
-    nodata = own.pop("pair_nodata", None)
+    nodata, unit = own.pop("pair_nodata", None), own.pop("pair_unit", None)
     options = _chip_options(own)
     other = options.partner(
         bands,
         ScaleSpec.parse(scale) if isinstance(scale, str) else scale,
         None if nodata is None else parse_nodata(nodata, "pair-nodata"),
+        unit,
     )
     scenes, partners = ([pair[i] for pair in pairs] for i in (0, 1))
     return cut_pairs(scenes, partners, options, other)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from geocyclegan.chips.geometry import Geometry, Windows
+from geocyclegan.chips.geometry import Geometry, Windows, drawn
 from geocyclegan.chips.source import open_classes
 from geocyclegan.errors import OptionError
 from geocyclegan.raster.grid import Grid
@@ -19,14 +19,14 @@ from geocyclegan.raster.windows import Window
 # Every n-th pixel of the labels is looked at, so many along the longer side.
 _LOOKED_AT = 4096
 _ROWS = 256
-# Windows drawn for each that is wanted: some come twice, some lie across the edge of validation.
+# Windows drawn for each that is wanted: some come twice, some will be for neither side.
 _DRAWN = 8
 
 
 def balanced_windows(
     path: str, values: tuple[int, ...] | None, grid: Grid, geometry: Geometry
 ) -> Windows:
-    """Draw windows of a scene, evenly from the classes; not split yet.
+    """Draw windows of a scene, evenly from the classes.
 
     Args:
         path: a raster of classes, on any grid.
@@ -35,8 +35,8 @@ def balanced_windows(
         geometry: size, number and seed of the windows.
 
     Returns:
-        Different windows inside the scene in the order drawn, more than `geometry.random` since
-        some may have to go.
+        Different windows inside the scene in the order drawn, more than `geometry.random`, see
+        `geometry.drawn`.
 
     Raises:
         OptionError: none of the classes is there.
@@ -61,8 +61,8 @@ def balanced_windows(
             for at, by, limit in zip((rows, cols), shift, most, strict=True)
         )
         found[row, col] = None
-    corners = np.array(list(found), np.int64).reshape(-1, 2)
-    return Windows(corners[:, 0], corners[:, 1], np.zeros(len(corners), np.uint8))
+    corners = np.array(list(found)[: drawn(geometry)], np.int64).reshape(-1, 2)
+    return Windows(corners[:, 0], corners[:, 1])
 
 
 def _labelled(

@@ -150,6 +150,7 @@ class Codec:
 CODECS = ("zstd", "deflate", "lerc", "none")
 DEFAULT_CODEC = Codec()
 _LEVEL = 1
+_TILE = 256
 
 
 @cache
@@ -203,8 +204,8 @@ class ChipEncoder:
         template = self._template_for(grid, len(pixels), whole)
         compress = _compressor(self._codec.name)
         if template is not None and compress is not None:
-            strips = [compress(strip) for strip in template.strips(pixels)]
-            data = template.fill(grid, strips, None if whole else valid)
+            blocks = [compress(block) for block in template.blocks(pixels)]
+            data = template.fill(grid, blocks, None if whole else valid)
         return data or encode_chip(grid, pixels, valid, self._style, self._codec)
 
     def _template_for(self, grid: Grid, bands: int, is_whole: bool) -> TiffTemplate | None:
@@ -232,15 +233,15 @@ def encoder_for(style: ChipStyle, codec: Codec, is_npy: bool) -> ChipEncoder | N
 
 @cache
 def _compressor(codec: str) -> Callable[[npt.NDArray[Any]], Any] | None:
-    """Return what compresses a strip as the codec says, where GDAL itself would do it so, too."""
+    """Return what compresses a block as the codec says, where GDAL itself would do it so, too."""
     if codec == "none":
-        return lambda strip: np.ascontiguousarray(strip).tobytes()
+        return lambda block: np.ascontiguousarray(block).tobytes()
     import pyarrow
 
     if codec != "zstd" or not _has("zstd") or not pyarrow.Codec.is_available("zstd"):
         return None
     zstd = pyarrow.Codec("zstd", compression_level=_LEVEL)
-    return lambda strip: zstd.compress(np.ascontiguousarray(strip))
+    return lambda block: zstd.compress(np.ascontiguousarray(block))
 
 
 def encode_chip(
@@ -273,7 +274,7 @@ def encode_chip(
         "nodata": style.nodata,
         **codec.profile(style.dtype),
         "interleave": "band",
-        "blockysize": grid.height,
+        **_blocks(grid),
         # Said plainly, or GDAL takes the fourth of four bands for alpha.
         "photometric": "RGB" if is_rgb else "MINISBLACK",
         "alpha": "NO",
@@ -287,6 +288,13 @@ def encode_chip(
                 chip.write_mask(valid)
             _describe(chip, style.bands)
         return bytes(memory.getbuffer())
+
+
+def _blocks(grid: Grid) -> dict[str, Any]:
+    """Return how a chip is cut up: in tiles where it is larger than one, else not at all."""
+    if max(grid.shape) <= _TILE:
+        return {"blockysize": grid.height}
+    return {"tiled": True, "blockxsize": _TILE, "blockysize": _TILE}
 
 
 def save_chip(path: Path, data: bytes, beside: bytes = b"") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,15 +16,11 @@ from geocyclegan.chips.balance import balanced_windows
 from geocyclegan.chips.geometry import (
     Geometry,
     Windows,
-    blocks_of,
-    first_windows,
     lay_windows,
-    split_turned,
 )
 from geocyclegan.chips.manifest import Split
 from geocyclegan.chips.options import ChipOptions
-from geocyclegan.chips.sides import whole_sides
-from geocyclegan.chips.split import DROPPED, TRAIN, VAL
+from geocyclegan.chips.split import DROPPED, VAL
 from geocyclegan.chips.survey import SceneFacts
 from geocyclegan.errors import ChipsError, OptionError
 from geocyclegan.raster.windows import Window
@@ -44,14 +40,13 @@ class PlannedChip:
 
     Attributes:
         window: its pixels in the scene.
-        split: "train" or "val"; None if it lies across the edge between them, so that it is only
-            counted.
-        path: where it goes, relative to the chip folder.
+        number: its place among the windows of the scene.
+        path: where it is cut, relative to the folder for cutting.
         cover: share that the AOI covers, 1 without one.
     """
 
     window: Window
-    split: Split | None
+    number: int
     path: str
     cover: float
 
@@ -64,25 +59,37 @@ class Plan:
         scene: the scene.
         size: side of its windows in pixels.
         windows: how many windows it has.
-        chips: those that may become chips, by row, then column.
-        uncovered: windows too little of which lies in the AOI.
-        excluded: of the rest, those that an exclusion polygon touches.
+        chips: those that may become chips.
+        uncovered: numbers of windows too little of which lies in the AOI.
+        excluded: of the rest, numbers of those that an exclusion polygon touches.
+        most: how many windows are wanted; None for all.
     """
 
     scene: SceneFacts
     size: int
     windows: int
     chips: tuple[PlannedChip, ...]
-    uncovered: int
-    excluded: int
+    uncovered: npt.NDArray[np.int64]
+    excluded: npt.NDArray[np.int64]
+    most: int | None = None
+
+    def considered(self, straddling: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return which windows are looked at: of random ones the first few that do not straddle.
+
+        Args:
+            straddling: numbers of windows that are on neither side.
+        """
+        looked_at = np.ones(self.windows, np.bool_)
+        if self.most is not None:
+            looked_at[straddling] = False
+            looked_at &= looked_at.cumsum() <= self.most
+        return looked_at
 
 
 def plan_scenes(
     scenes: Sequence[SceneFacts],
     geometry: Geometry,
     options: ChipOptions,
-    *,
-    known: Collection[Split] = (),
 ) -> list[Plan]:
     """Lay windows over the scenes; scenes that the AOI does not touch are left out.
 
@@ -90,7 +97,6 @@ def plan_scenes(
         scenes: the scenes.
         geometry: how windows are laid.
         options: which of them are wanted.
-        known: splits that other scenes of the domain have chips in already.
 
     Raises:
         OptionError: polygons cannot be used, the AOI touches no scene, or no class to balance lies
@@ -99,7 +105,6 @@ def plan_scenes(
     """
     aoi = Aoi(options.aoi) if options.aoi else None
     exclude = Aoi(options.exclude, "--exclude") if options.exclude else None
-    sides = whole_sides(scenes, geometry, known=known)
     plans, outside = [], []
     for scene in scenes:
         area = aoi.in_pixels(scene.grid, scene.path) if aoi else None
@@ -107,7 +112,7 @@ def plan_scenes(
             outside.append(scene.path)
             continue
         out = exclude.in_pixels(scene.grid, scene.path) if exclude else None
-        plans.append(_plan(scene, geometry, options, area, out, sides.get(scene.path)))
+        plans.append(_plan(scene, geometry, options, area, out))
     if not plans:
         more = f" nor any of {len(outside) - 1} other scenes" if len(outside) > 1 else ""
         raise OptionError(
@@ -125,23 +130,12 @@ def _plan(
     options: ChipOptions,
     area: Any,
     exclude: Any,
-    side: Split | None,
 ) -> Plan:
     shape, size = scene.grid.shape, geometry.size
-    base = scene.base or scene.grid
     if scene.balance is not None:
         windows = balanced_windows(scene.balance, options.balance_values, scene.grid, geometry)
     else:
         windows = lay_windows(*shape, geometry)
-    if scene.base is not None or scene.balance is not None:
-        blocks = blocks_of(*base.shape, geometry)
-        windows = split_turned(windows, size, scene.grid, base, blocks)
-    if scene.balance is not None and geometry.random is not None:
-        windows = first_windows(windows, np.ones(len(windows), np.bool_), geometry.random)
-    if side is not None:
-        windows = replace(
-            windows, split=np.full_like(windows.split, VAL if side == "val" else TRAIN)
-        )
     cover = _shares(area, windows, size, shape) if area is not None else np.ones(len(windows))
     covered = (cover > 0.0) & (cover >= options.min_cover - ROUNDING)
     free = np.ones(len(windows), np.bool_)
@@ -156,8 +150,9 @@ def _plan(
         size,
         len(windows),
         chips,
-        uncovered=int(np.count_nonzero(~covered)),
-        excluded=int(np.count_nonzero(covered & ~free)),
+        uncovered=np.flatnonzero(~covered),
+        excluded=np.flatnonzero(covered & ~free),
+        most=geometry.random,
     )
 
 
@@ -170,14 +165,9 @@ def _shares(
 def _chip(
     scene: SceneFacts, options: ChipOptions, windows: Windows, i: int, size: int, cover: float
 ) -> PlannedChip:
-    row, col, split = int(windows.rows[i]), int(windows.cols[i]), int(windows.split[i])
-    side: Split = "val" if split == VAL else "train"
-    return PlannedChip(
-        Window(row, col, size, size),
-        None if split == DROPPED else side,
-        f"{side}_{options.domain}/{scene.id}_r{row:05d}_c{col:05d}.{options.format}",
-        cover,
-    )
+    row, col = int(windows.rows[i]), int(windows.cols[i])
+    name = f"{scene.id}_r{row:05d}_c{col:05d}.{options.format}"
+    return PlannedChip(Window(row, col, size, size), i, f"cut_{options.domain}/{name}", cover)
 
 
 @dataclass(frozen=True)
@@ -190,6 +180,7 @@ class CutChip:
         sha256: hash of the file; empty where there is none.
         content: hash of the pixels and their mask; empty where it was not needed.
         label_sha256: hash of the label chip's file; empty where there is none.
+        split: "train" or "val", once that is decided.
     """
 
     plan: PlannedChip
@@ -197,6 +188,13 @@ class CutChip:
     sha256: str
     content: str
     label_sha256: str
+    split: Split | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the chip goes, relative to the chip folder."""
+        assert self.split is not None  # for mypy: asked for chips of a set only
+        return f"{self.split}_{self.plan.path.removeprefix('cut_')}"
 
 
 Outcome = CutChip | Reason
@@ -215,6 +213,7 @@ class Choice:
 def choose_chips(
     plans: Sequence[Plan],
     outcomes: Sequence[Sequence[Outcome]],
+    splits: Sequence[npt.NDArray[np.uint8]],
     known: Sequence[set[str]] | None,
 ) -> list[Choice]:
     """Sort out what became of the windows of each scene.
@@ -222,24 +221,32 @@ def choose_chips(
     Args:
         plans: the scenes.
         outcomes: what became of each of their planned chips.
+        splits: TRAIN, VAL or DROPPED for each of them.
         known: for each scene, the content of chips that come before it in the domain and are not
             cut now; None keeps duplicates. Scenes must be in the order of the domain.
     """
     seen: set[str] = set()
     choices = []
-    for i, (plan, found) in enumerate(zip(plans, outcomes, strict=True)):
+    for i, (plan, found, split) in enumerate(zip(plans, outcomes, splits, strict=True)):
+        numbers = np.array([chip.number for chip in plan.chips], np.int64)
+        considered = plan.considered(numbers[split == DROPPED])
         left_out: Counter[Reason] = Counter()
-        left_out.update({"uncovered": plan.uncovered, "excluded": plan.excluded})
+        left_out["uncovered"] = int(np.count_nonzero(considered[plan.uncovered]))
+        left_out["excluded"] = int(np.count_nonzero(considered[plan.excluded]))
         chips = []
-        for outcome in found:
+        for chip, outcome, side in zip(plan.chips, found, split, strict=True):
+            if not considered[chip.number]:
+                continue
             if not isinstance(outcome, CutChip):
                 left_out[outcome] += 1
+            elif side == DROPPED:
+                left_out["straddling"] += 1
             elif known is not None and (outcome.content in seen or outcome.content in known[i]):
                 left_out["duplicate"] += 1
             else:
                 seen.add(outcome.content)
-                chips.append(outcome)
-        choices.append(Choice(tuple(chips), plan.windows, left_out))
+                chips.append(replace(outcome, split="val" if side == VAL else "train"))
+        choices.append(Choice(tuple(chips), int(np.count_nonzero(considered)), left_out))
     return choices
 
 
@@ -270,6 +277,52 @@ def check_choices(plans: Sequence[Plan], choices: Sequence[Choice], options: Chi
             log.warning(
                 "%s: none of its windows passes the filters, it gives no chip", plan.scene.path
             )
+
+
+_FAR_OFF = 2.0
+
+
+def warn_of_share(
+    train: int, val: int, choices: Sequence[Choice], options: ChipOptions, *, is_bound: bool
+) -> None:
+    """Say so, and why, if far fewer or far more chips are for validation than was asked.
+
+    Args:
+        train: training chips of the domain.
+        val: its validation chips.
+        choices: what this run chose.
+        options: what was asked.
+        is_bound: chips that were there before had a say in it.
+    """
+    share = val / (train + val)
+    if options.val <= 0.0 or options.val / _FAR_OFF < share < options.val * _FAR_OFF:
+        return
+    # Of a few chips one is the least.
+    if val == 1 and share > options.val:
+        return
+    straddling = sum(choice.left_out["straddling"] for choice in choices)
+    reason = "the ground that chips show cannot be divided more evenly"
+    remedy = "a smaller --size or another --seed may come closer"
+    if train + val == 1:
+        reason = "there is but one chip"
+        remedy = "a smaller --size or --min-valid, or more scenes, give more"
+    elif is_bound:
+        reason = "ground that this folder's chips show already stays on their side"
+        remedy = "chip all scenes into another --out, with one --val"
+    elif straddling > val:
+        reason = f"{straddling} chips would show ground of both sides"
+    log.warning(
+        "%s: %d of %d chips of domain %s are for validation, %.0f %% where --val asks for %.0f %%:"
+        " %s; %s",
+        options.out,
+        val,
+        train + val,
+        options.domain,
+        100 * share,
+        100 * options.val,
+        reason,
+        remedy,
+    )
 
 
 def _nothing(size: int, choices: Sequence[Choice], options: ChipOptions) -> ChipsError:

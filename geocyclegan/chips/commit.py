@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from geocyclegan.chips.choose import Choice, CutChip
 from geocyclegan.chips.cut import label_path
 from geocyclegan.chips.geometry import Geometry
@@ -29,6 +31,7 @@ from geocyclegan.chips.manifest import (
     update_manifest,
     write_record,
 )
+from geocyclegan.chips.moved import relative_paths
 from geocyclegan.chips.npyfile import mask_path, owner_name
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.source import state_of_files
@@ -49,6 +52,7 @@ from geocyclegan.raster.radiometry import fit_scaling
 log = logging.getLogger(__name__)
 
 _CUTTING = "cutting"
+_SPLIT_LOCK = ".split.lock"
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,19 @@ def clean_folder(options: Sequence[ChipOptions]) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        if out in missing:
+            (out / _SPLIT_LOCK).unlink(missing_ok=True)
         for given in options:
             shutil.rmtree(cutting_folder(out, given.domain), ignore_errors=True)
         for path in missing:
             with suppress(OSError):  # not empty, or never made
                 path.rmdir()
         raise
+
+
+def split_lock(out: Path) -> FileLock:
+    """Return the lock under which chips get their side and the folder changes."""
+    return FileLock(out / _SPLIT_LOCK)
 
 
 def begin(options: ChipOptions) -> Path:
@@ -160,11 +171,11 @@ def _rows(cut: Cut, options: ChipOptions) -> Iterator[ChipRow]:
     gsd = cut.scene.grid.gsd
     for chip in cut.choice.chips:
         plan = chip.plan
-        assert plan.split is not None  # for mypy: straddling windows are no chips
+        assert chip.split is not None  # for mypy: straddling windows are no chips
         yield ChipRow(
-            chip=plan.path,
+            chip=chip.path,
             domain=options.domain,
-            split=plan.split,
+            split=chip.split,
             scene=cut.scene.path,
             scene_id=cut.scene.id,
             row=plan.window.row,
@@ -174,7 +185,7 @@ def _rows(cut: Cut, options: ChipOptions) -> Iterator[ChipRow]:
             sha256=chip.sha256,
             content=chip.content,
             gsd=gsd,
-            label=label_path(plan.path) if chip.label_sha256 else "",
+            label=label_path(chip.path) if chip.label_sha256 else "",
             label_sha256=chip.label_sha256,
         )
 
@@ -187,16 +198,23 @@ def _publish(cutting: Path, out: Path, rows: Sequence[ChipRow]) -> None:
         for folder in sorted({str(Path(name).parent) for name in names}):
             make_folder(out / folder)
         for name in names:
-            mask = mask_path(cutting / name)
+            cut = _cut_path(cutting, name)
+            mask = mask_path(cut)
             if name.endswith(".npy") and mask.exists():
                 os.replace(mask, mask_path(out / name))
             elif name.endswith(".npy"):
                 mask_path(out / name).unlink(missing_ok=True)  # of the chip that was there
-            os.replace(cutting / name, out / name)
+            os.replace(cut, out / name)
         for folder in sorted({str(Path(name).parent) for name in names}):
             fsync_folder(out / folder)
     except OSError as error:
         raise OutputError(f"{out}: chips cannot be written ({error.strerror or error})") from error
+
+
+def _cut_path(cutting: Path, name: str) -> Path:
+    """Return where a chip or label was cut, before it was known on which side it is."""
+    split, _, rest = name.partition("_")
+    return cutting / (name if split == "labels" else f"cut_{rest}")
 
 
 def _merge_entries(
@@ -207,16 +225,19 @@ def _merge_entries(
     options: ChipOptions,
 ) -> tuple[SceneEntry, ...]:
     """Return the scenes of the domain: refreshed ones stay where they were, new ones follow."""
-    fresh = {
-        name: SceneEntry(
+    fresh = {}
+    for name, cut in cuts.items():
+        source = cut.scene.source
+        files = state_of_files(source.files()) if options.virtual else {}
+        fresh[name] = SceneEntry(
             name,
             cut.scene.path,
             options.of_scene(geometry),
-            cut.scene.source.to_json(),
-            state_of_files(cut.scene.source.files()) if options.virtual else {},
+            source.to_json(),
+            files,
+            {} if source.grid is not None else cut.scene.grid.to_json(),
+            relative_paths(files, options.out),
         )
-        for name, cut in cuts.items()
-    }
     merged = []
     for entry in old.scenes if old else ():
         if entry.path not in named:

@@ -198,8 +198,6 @@ def _window(
         values = pixels.reshape(len(pixels), -1) if whole else pixels[:, valid]
         if values.astype(np.float64).std(axis=1).max() < options.min_std:
             return "flat"
-    if chip.split is None:
-        return "straddling"
     if not whole:
         pixels = np.array(pixels)  # neighbours overlap, and invalid pixels are written over
         pixels[:, ~valid] = encoder.filler

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from geocyclegan.chips.split import (
-    DROPPED,
-    Blocks,
-    block_edges,
-    choose_blocks,
-    split_random,
-    split_windows,
-)
+from geocyclegan.chips.split import Cells
 from geocyclegan.errors import OptionError
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.windows import starts
@@ -144,83 +138,60 @@ def _pixels(length: Length, option: str, grids: list[tuple[str, Grid]]) -> int:
 
 @dataclass(frozen=True)
 class Windows:
-    """All windows of a scene, by row, then column.
+    """All windows of a scene: of a grid by row, then column; random ones as they were drawn.
 
     Attributes:
         rows: their first rows `(n,)`.
         cols: their first columns `(n,)`.
-        split: TRAIN, VAL or DROPPED of `chips.split` `(n,)`.
     """
 
     rows: npt.NDArray[np.int64]
     cols: npt.NDArray[np.int64]
-    split: npt.NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
 def lay_windows(height: int, width: int, geometry: Geometry) -> Windows:
-    """Lay windows over a scene and split them; two scenes of one shape are treated alike."""
+    """Lay windows over a scene; two scenes of one shape are treated alike.
+
+    Random ones are more than `geometry.random`, see `drawn`.
+    """
     if geometry.random is not None:
         return _scatter(height, width, geometry)
-    down = edge_starts(height, geometry.size, geometry.step, geometry.edge)
-    across = edge_starts(width, geometry.size, geometry.step, geometry.edge)
-    split = split_windows(down, across, geometry.size, geometry.val, geometry.seed)
+    down, across = _own_grid(height, width, geometry)
     rows, cols = np.meshgrid(
         np.asarray(down, np.int64), np.asarray(across, np.int64), indexing="ij"
     )
-    return Windows(rows.ravel(), cols.ravel(), split.ravel())
+    return Windows(rows.ravel(), cols.ravel())
+
+
+def drawn(geometry: Geometry) -> int:
+    """Return how many random windows are drawn, since some will lie across the edge of validation.
+
+    A window as large as a cell touches four of them, and each is for validation or not.
+    """
+    assert geometry.random is not None  # for mypy
+    if geometry.val <= 0.0:
+        return geometry.random
+    whole = geometry.val**4 + (1.0 - geometry.val) ** 4
+    return math.ceil(geometry.random / whole) + 8
 
 
 def _own_grid(height: int, width: int, geometry: Geometry) -> tuple[list[int], list[int]]:
     """Return where windows begin on a grid; random ones are split by the grid of their size."""
     if geometry.random is not None:
-        return starts(height, geometry.size, geometry.size), starts(
-            width, geometry.size, geometry.size
-        )
+        size = geometry.size
+        return starts(height, size, size), starts(width, size, size)
     down, across = (
         edge_starts(side, geometry.size, geometry.step, geometry.edge) for side in (height, width)
     )
     return down, across
 
 
-def blocks_of(height: int, width: int, geometry: Geometry) -> Blocks:
-    """Return the validation blocks of a scene."""
-    down, across = _own_grid(height, width, geometry)
-    return choose_blocks(down, across, geometry.size, geometry.val, geometry.seed)
-
-
-def is_divisible(height: int, width: int, geometry: Geometry) -> bool:
-    """Say whether a scene is large enough to hold ground of both training and validation."""
-    down, across = block_edges(*_own_grid(height, width, geometry), geometry.size, geometry.val)
-    return len(down) * len(across) > 1
-
-
-def split_turned(windows: Windows, size: int, grid: Grid, base: Grid, blocks: Blocks) -> Windows:
-    """Split windows of a turned grid by the blocks of the grid that it was turned from.
-
-    Args:
-        windows: windows of `grid`; what their split says is put aside.
-        size: their side.
-        grid: the turned grid.
-        base: the one that it was turned from.
-        blocks: the blocks of that.
-
-    Returns:
-        The same windows; each counts as the upright square around it.
-    """
-    to_base = ~base.transform * grid.transform
-    half = size / 2
-    cols, rows = windows.cols + half, windows.rows + half
-    middle_cols = to_base.a * cols + to_base.b * rows + to_base.c
-    middle_rows = to_base.d * cols + to_base.e * rows + to_base.f
-    reach = half * max(abs(to_base.a) + abs(to_base.b), abs(to_base.d) + abs(to_base.e))
-    # A hair of tolerance, or rounding adds a pixel to squares that were not turned.
-    lefts = np.floor(middle_cols - reach + 1e-6).astype(np.int64)
-    tops = np.floor(middle_rows - reach + 1e-6).astype(np.int64)
-    side = int(np.ceil(2 * reach - 1e-6)) + (0 if reach == half else 1)
-    return replace(windows, split=blocks.assign(tops, lefts, side))
+def cells_of(height: int, width: int, geometry: Geometry) -> Cells:
+    """Return the cells that a scene is divided in."""
+    return Cells.of(*_own_grid(height, width, geometry), geometry.size)
 
 
 def edge_starts(length: int, size: int, step: int, edge: Edge) -> list[int]:
@@ -239,28 +210,17 @@ def edge_starts(length: int, size: int, step: int, edge: Edge) -> list[int]:
 
 
 def _scatter(height: int, width: int, geometry: Geometry) -> Windows:
-    """Draw windows that lie inside the scene and do not straddle the edge of validation.
+    """Draw windows that lie inside the scene.
 
     A scene smaller than a chip has one place for it. Fewer windows than asked for come from a
     scene that has fewer places.
     """
-    assert geometry.random is not None  # for mypy
     random = np.random.default_rng([geometry.seed, height, width])
     most_row, most_col = max(height - geometry.size, 0), max(width - geometry.size, 0)
-    # Some of the places straddle, some come twice.
-    count = min(8 * geometry.random + 64, 4 * (most_row + 1) * (most_col + 1))
+    # Some of the places come twice.
+    count = min(2 * drawn(geometry) + 64, 4 * (most_row + 1) * (most_col + 1))
     rows = random.integers(0, most_row, count, endpoint=True)
     cols = random.integers(0, most_col, count, endpoint=True)
-    split = split_random(rows, cols, (height, width), geometry.size, geometry.val, geometry.seed)
     _, first = np.unique(np.stack([rows, cols]), axis=1, return_index=True)
-    fresh = np.zeros(count, np.bool_)
-    fresh[first] = True
-    windows = Windows(rows.astype(np.int64), cols.astype(np.int64), split)
-    return first_windows(windows, fresh, geometry.random)
-
-
-def first_windows(windows: Windows, fresh: npt.NDArray[np.bool_], count: int) -> Windows:
-    """Keep the first few windows that are fresh and do not straddle; by row, then column."""
-    chosen = np.flatnonzero(fresh & (windows.split != DROPPED))[:count]
-    order = chosen[np.lexsort((windows.cols[chosen], windows.rows[chosen]))]
-    return Windows(windows.rows[order], windows.cols[order], windows.split[order])
+    chosen = np.sort(first)[: drawn(geometry)]
+    return Windows(rows[chosen].astype(np.int64), cols[chosen].astype(np.int64))

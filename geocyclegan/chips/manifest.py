@@ -52,6 +52,8 @@ class SceneEntry:
         options: how it was cut (stride, filters, split).
         source: how it is looked at, as `chips.source.Source` writes it.
         files: size and time of change of the files that a virtual set is read from.
+        grid: the scene's own grid, if `source` names no other.
+        relative: where `files` lie as seen from the chip folder, should both be moved.
     """
 
     id: str
@@ -59,6 +61,8 @@ class SceneEntry:
     options: dict[str, Any]
     source: dict[str, Any] = field(default_factory=dict)
     files: dict[str, list[int]] = field(default_factory=dict)
+    grid: dict[str, Any] = field(default_factory=dict)
+    relative: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ class DomainRecord:
                 dict(s["options"]),
                 dict(s.get("source", {})),
                 dict(s.get("files", {})),
+                dict(s.get("grid", {})),
+                dict(s.get("relative", {})),
             )
             for s in value["scenes"]
         )

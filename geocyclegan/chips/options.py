@@ -43,6 +43,7 @@ class ChipOptions:
         bands: numbers ("1", "2-4") or descriptions; None takes all but alpha.
         nodata: stored number that stands for no data where all chosen bands have it, though the
             files do not say so.
+        unit: unit of the stored numbers (after scale and offset) where files do not state it.
         scale: how the radiometry is fitted.
         stack: put files together that differ in their band only.
         shared_scale: one scaling for all bands, so that their ratios stay what they are.
@@ -85,6 +86,7 @@ class ChipOptions:
     balance_values: tuple[int, ...] | None = None
     bands: tuple[str, ...] | None = None
     nodata: float | None = None
+    unit: str | None = None
     scale: ScaleSpec = field(default_factory=lambda: ScaleSpec("auto"))
     stack: bool = False
     shared_scale: bool = False
@@ -126,6 +128,8 @@ class ChipOptions:
             raise OptionError(f"--workers {self.workers}: expected 1 or more")
         if self.workers is not None and self.cluster is not None:
             raise OptionError("--workers: on a --cluster the workers are there; leave it out")
+        if self.unit is not None and not self.unit.strip():
+            raise OptionError("--unit: it is empty; leave it out, or name one such as dB")
         if self.bands is not None and not self.bands:
             raise OptionError("--bands: no band was named")
         if self.mask_values is not None and not self.mask:
@@ -189,6 +193,7 @@ class ChipOptions:
         bands: tuple[str, ...] | None,
         scale: ScaleSpec | None,
         nodata: float | None = None,
+        unit: str | None = None,
     ) -> ChipOptions:
         """Return the options of the partners in pairs of scenes: those of the other domain.
 
@@ -196,12 +201,14 @@ class ChipOptions:
             bands: of the partners; None takes all but alpha.
             scale: how their radiometry is fitted; None: "auto".
             nodata: stored number that stands for no data in them.
+            unit: of their numbers, where their files do not state it.
         """
         return replace(
             self,
             domain="b" if self.domain == "a" else "a",
             bands=bands,
             nodata=nodata,
+            unit=unit,
             scale=scale or ScaleSpec("auto"),
             shared_scale=False,
             mask=(),

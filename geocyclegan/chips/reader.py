@@ -29,6 +29,7 @@ from geocyclegan.chips.manifest import (
     read_rows,
     statistics_folder,
 )
+from geocyclegan.chips.moved import find_moved, repoint
 from geocyclegan.chips.npyfile import MASK_SUFFIX, read_mask
 from geocyclegan.chips.source import Source, state_of_files
 from geocyclegan.errors import ChipsError, NotFoundError, SceneError
@@ -233,15 +234,16 @@ def virtual_chips(
     sources: dict[str, Source] = {}
     again = f"chip it again: {chip_command(root, domain)} --virtual"
     for entry in record.scenes:
+        moved = find_moved(entry.files, entry.relative, root)
         now = state_of_files(list(entry.files))
         for path, state in entry.files.items():
-            if now.get(path) != state:
+            if now.get(path) != state and path not in moved:
                 raise ChipsError(
                     f"{path}: {'changed' if path in now else 'gone'} since it was chipped into the"
                     f" virtual set {root}; {again}"
                 )
         try:
-            sources[entry.id] = Source.from_json(entry.source)
+            sources[entry.id] = Source.from_json(repoint(entry.source, moved))
         except (KeyError, TypeError, ValueError) as error:
             raise ChipsError(
                 f"{domain_path(root, domain)}: it does not say how {entry.path} is read"

@@ -69,6 +69,7 @@ class Source:
         partner: a scene on the same grid whose invalid pixels are invalid here, too.
         undeclared: number that stands for no data though the file does not say so, see
             `raster.undeclared`.
+        unit: unit of bands whose file states none.
     """
 
     path: str
@@ -80,6 +81,7 @@ class Source:
     masks: tuple[ClassMask, ...] = ()
     partner: Source | None = None
     undeclared: float | None = None
+    unit: str | None = None
 
     def open(self) -> OpenSource:
         """Open everything that is looked at.
@@ -129,6 +131,7 @@ class Source:
             ],
             "partner": None if self.partner is None else self.partner.to_json(),
             "undeclared_nodata": self.undeclared,
+            "unit": self.unit,
         }
 
     @classmethod
@@ -139,7 +142,7 @@ class Source:
             KeyError, TypeError, ValueError: a part is missing or of the wrong kind.
         """
         packing, grid, partner = value["packing"], value["grid"], value["partner"]
-        undeclared = value.get("undeclared_nodata")
+        undeclared, unit = value.get("undeclared_nodata"), value.get("unit")
         return cls(
             path=str(value["path"]),
             bands=tuple(int(band) for band in value["bands"]),
@@ -162,6 +165,7 @@ class Source:
             ),
             partner=None if partner is None else cls.from_json(partner),
             undeclared=None if undeclared is None else float(undeclared),
+            unit=None if unit is None else str(unit),
         )
 
 
@@ -169,7 +173,7 @@ class OpenSource:
     """An open source; a context manager. What it gives is a `Raster`."""
 
     def __init__(self, source: Source) -> None:
-        self._packing = source.packing
+        self._packing, self._unit = source.packing, source.unit
         with ExitStack() as stack:
             scene = open_scene(source.path, source.bands, amplitude=source.amplitude)
             stack.enter_context(scene)
@@ -223,12 +227,15 @@ class OpenSource:
     @property
     def bands(self) -> tuple[SourceBand, ...]:
         """The bands, as they are seen."""
+        bands = self._raster.bands
+        if self._unit is not None:
+            bands = tuple(replace(band, unit=band.unit or self._unit) for band in bands)
         if self._packing is None:
-            return self._raster.bands
+            return bands
         packing = self._packing
         return tuple(
             replace(band, dtype=packing.dtype, nodata=packing.nodata, scale=scale, offset=offset)
-            for band, (scale, offset) in zip(self._raster.bands, packing.bands, strict=True)
+            for band, (scale, offset) in zip(bands, packing.bands, strict=True)
         )
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:

@@ -98,6 +98,7 @@ def open_scenes(
                 options.resampling,
                 masks=layer.masks,
                 undeclared=undeclared_value(options.nodata, scene.bands, told(scene.path)),
+                unit=_unit(options.unit, scene, "unit"),
             )
             own = scene.grid
         views += [_View(seen, layer, base) for seen, base in _turn(source, own, options)]
@@ -128,16 +129,18 @@ def open_pairs(
                 _target(first, options[0]) or first.grid, second.grid, (path, partner)
             )
             both = (
-                (first, options[0], layer.masks, "nodata"),
-                (second, options[1], (), "pair-nodata"),
+                (first, options[0], layer.masks, ""),
+                (second, options[1], (), "pair-"),
             )
             for scene, given, own, option in both:
                 bands = tuple(band.index for band in scene.bands)
-                undeclared = undeclared_value(given.nodata, scene.bands, told(scene.path), option)
+                where = told(scene.path)
+                undeclared = undeclared_value(given.nodata, scene.bands, where, f"{option}nodata")
                 source = Source(
                     *(scene.path, bands, given.amplitude, grid, given.resampling),
                     masks=own,
                     undeclared=undeclared,
+                    unit=_unit(given.unit, scene, f"{option}unit"),
                 )
                 pair.append(_turn(source, grid, options[0]))
         for (ours, base), (theirs, _) in zip(*pair, strict=True):
@@ -148,6 +151,23 @@ def open_pairs(
     first_facts, geometry = _facts(views[0], options[0], wanted[0])
     second_facts, _ = _facts(views[1], options[1], wanted[1])
     return (first_facts, second_facts), geometry
+
+
+def _unit(wanted: str | None, scene: Scene, option: str) -> str | None:
+    """Return the unit of a scene's numbers where its file states none.
+
+    Raises:
+        OptionError: its file states another.
+    """
+    if wanted is None:
+        return None
+    for band in scene.bands:
+        if band.unit and band.unit.strip().casefold() != wanted.strip().casefold():
+            raise OptionError(
+                f"--{option} {wanted}: {told(scene.path)} states {band.unit} for band {band.index};"
+                f" leave --{option} out"
+            )
+    return wanted.strip()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from geocyclegan.raster.grid import Grid
 
 _SUBFILE, _BITS, _COMPRESSION, _PREDICTOR = 254, 258, 259, 317
 _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 278, 279
+_TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _ADOBE_DEFLATE = 8
 _TIEPOINT, _MATRIX = 33922, 34264
 _LONG, _DOUBLE = 4, 12
@@ -96,19 +98,19 @@ class _Directory:
 
 @dataclass(frozen=True)
 class TiffTemplate:
-    """The tags of a strip-per-band GeoTIFF, and of its valid mask.
+    """The tags of a GeoTIFF whose bands are a strip or square tiles each, and of its valid mask.
 
     Attributes:
         image: those of the pixels.
         mask: those of the mask, None where the template has none.
         predictor: 1 for none, 2 for integers, 3 for floats.
-        bands: number of strips.
+        tile: side of the tiles, None for strips.
     """
 
     image: _Directory
     mask: _Directory | None
     predictor: int
-    bands: int
+    tile: int | None
 
     @classmethod
     def parse(cls, file: bytes, grid: Grid, bands: int) -> Self | None:
@@ -128,8 +130,10 @@ class TiffTemplate:
         if directories is None or len(directories) > 2:
             return None
         image, mask = directories[0], directories[1] if len(directories) == 2 else None
-        strips = image.find(_STRIP_OFFSETS)
-        if strips is None or strips.count != bands or image.find(_STRIP_BYTES) is None:
+        tile = _tile(image)
+        blocks = image.find(_STRIP_OFFSETS if tile is None else _TILE_OFFSETS)
+        count = 1 if tile is None else -(-grid.height // tile) * -(-grid.width // tile)
+        if blocks is None or blocks.count != bands * count:
             return None
         place = _place(image, grid)
         if place is None:
@@ -137,18 +141,18 @@ class TiffTemplate:
         written = image.find(place[0])
         if written is None or written.data != place[1]:
             return None
-        if mask is not None and not _is_plain_mask(mask):
+        if mask is not None and not _is_plain_mask(mask, tile):
             return None
-        return cls(image, mask, image.number(_PREDICTOR, 1), bands)
+        return cls(image, mask, image.number(_PREDICTOR, 1), tile)
 
     def fill(
-        self, grid: Grid, strips: Sequence[Any], valid: npt.NDArray[np.bool_] | None = None
+        self, grid: Grid, blocks: Sequence[Any], valid: npt.NDArray[np.bool_] | None = None
     ) -> bytes | None:
         """Return a chip.
 
         Args:
             grid: its grid, which differs from that of the template in its origin alone.
-            strips: the compressed pixels of each band.
+            blocks: the compressed strip or tiles of each band, as `blocks` gives them.
             valid: `(height, width)`, where the template has a mask.
 
         Returns:
@@ -157,33 +161,56 @@ class TiffTemplate:
         place = _place(self.image, grid)
         if (
             place is None
-            or sum(map(len, strips)) > _LARGEST
+            or sum(map(len, blocks)) > _LARGEST
             or (valid is None) != (self.mask is None)
         ):
             return None
-        image, blobs = self.image.replace({place[0]: (_DOUBLE, place[1])}), list(strips)
+        image, blobs = self.image.replace({place[0]: (_DOUBLE, place[1])}), list(blocks)
         mask, masks = self.mask, []
         if mask is not None and valid is not None:
-            masks = _mask_strips(mask, valid)
+            masks = _mask_blocks(mask, valid, self.tile)
         # Directories first, then the strips; both kinds of offsets are known once sizes are.
-        image = _with_strips(image, 0, blobs)
-        mask = None if mask is None else _with_strips(mask, 0, masks)
+        image = _with_blocks(image, 0, blobs)
+        mask = None if mask is None else _with_blocks(mask, 0, masks)
         second = 8 + image.size()
         end = second + (0 if mask is None else mask.size())
-        image = _with_strips(image, end, blobs)
+        image = _with_blocks(image, end, blobs)
         parts = [struct.pack("<4sI", b"II*\0", 8), image.pack(8, 0 if mask is None else second)]
         if mask is not None:
-            mask = _with_strips(mask, end + sum(map(len, blobs)), masks)
+            mask = _with_blocks(mask, end + sum(map(len, blobs)), masks)
             parts.append(mask.pack(second, 0))
         return b"".join([*parts, *blobs, *masks])
 
-    def strips(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return pixels `(bands, height, width)` as the predictor has them, ready to compress."""
+    def blocks(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return pixels `(bands, height, width)` cut up as the predictor has them `(n, ...)`."""
+        if self.tile is not None:
+            pixels = _tiles(pixels, self.tile)
         if self.predictor == 2:
             return _differences(pixels)
         if self.predictor == 3:
             return _float_differences(pixels)
         return np.ascontiguousarray(pixels)
+
+
+def _tiles(pixels: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
+    """Cut `(bands, height, width)` into tiles `(n, side, side)`, band by band, row by row.
+
+    What lies beyond the edge is as the pixels there, which takes the least place.
+    """
+    bands, height, width = pixels.shape
+    beyond = (-height % side, -width % side)
+    if any(beyond):
+        pixels = np.pad(pixels, ((0, 0), (0, beyond[0]), (0, beyond[1])), mode="edge")
+    down, across = pixels.shape[1] // side, pixels.shape[2] // side
+    cut = pixels.reshape(bands, down, side, across, side).swapaxes(2, 3)
+    return cut.reshape(bands * down * across, side, side)
+
+
+def _tile(directory: _Directory) -> int | None:
+    """Return the side of its tiles, None for strips."""
+    if directory.find(_TILE_OFFSETS) is None:
+        return None
+    return directory.number(_TILE_WIDTH, 0)
 
 
 def _directories(file: bytes) -> list[_Directory] | None:
@@ -206,28 +233,32 @@ def _directories(file: bytes) -> list[_Directory] | None:
     return found
 
 
-def _with_strips(directory: _Directory, at: int, strips: Sequence[Any]) -> _Directory:
-    """Return a directory whose strips lie one after the other from a place on."""
-    sizes = [len(strip) for strip in strips]
-    offsets = [at + sum(sizes[:i]) for i in range(len(sizes))]
+def _with_blocks(directory: _Directory, at: int, blocks: Sequence[Any]) -> _Directory:
+    """Return a directory whose strips or tiles lie one after the other from a place on."""
+    sizes = [len(block) for block in blocks]
+    offsets = [at + before for before in accumulate(sizes[:-1], initial=0)]
     pack = struct.Struct(f"<{len(sizes)}I").pack
-    return directory.replace(
-        {_STRIP_OFFSETS: (_LONG, pack(*offsets)), _STRIP_BYTES: (_LONG, pack(*sizes))}
+    tags = (
+        (_STRIP_OFFSETS, _STRIP_BYTES) if _tile(directory) is None else (_TILE_OFFSETS, _TILE_BYTES)
     )
+    return directory.replace({tags[0]: (_LONG, pack(*offsets)), tags[1]: (_LONG, pack(*sizes))})
 
 
-def _is_plain_mask(mask: _Directory) -> bool:
-    """Say whether a mask is one of single bits in strips of deflate, as GDAL writes it."""
+def _is_plain_mask(mask: _Directory, tile: int | None) -> bool:
+    """Say whether a mask is one of single bits in deflate, cut up as the image, as GDAL does."""
     return (
         mask.number(_SUBFILE, 0) == 4
         and mask.number(_BITS, 1) == 1
         and mask.number(_COMPRESSION, 1) == _ADOBE_DEFLATE
         and mask.number(_PREDICTOR, 1) == 1
-        and mask.find(_STRIP_OFFSETS) is not None
+        and (mask.find(_STRIP_OFFSETS) is not None if tile is None else _tile(mask) == tile)
     )
 
 
-def _mask_strips(mask: _Directory, valid: npt.NDArray[np.bool_]) -> list[bytes]:
+def _mask_blocks(mask: _Directory, valid: npt.NDArray[np.bool_], tile: int | None) -> list[bytes]:
+    if tile is not None:
+        bits = np.packbits(_tiles(valid[np.newaxis], tile), axis=2)
+        return [zlib.compress(block.tobytes(), 6) for block in bits]
     rows = mask.number(_ROWS_PER_STRIP, len(valid))
     bits = np.packbits(valid, axis=1)
     return [zlib.compress(bits[row : row + rows].tobytes(), 6) for row in range(0, len(bits), rows)]

@@ -13,24 +13,31 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from geocyclegan.chips.alike import difference
+import numpy as np
+
+from geocyclegan.chips.agree import refuse_contradiction
+from geocyclegan.chips.apart import View, split_views
 from geocyclegan.chips.choose import (
     Choice,
+    CutChip,
     Plan,
     Reason,
     check_choices,
     choose_chips,
     pair_up,
     plan_scenes,
+    warn_of_share,
 )
-from geocyclegan.chips.commit import Cut, begin, clean_folder, commit, make_record
+from geocyclegan.chips.commit import Cut, begin, clean_folder, commit, make_record, split_lock
 from geocyclegan.chips.cut import CutOptions, SceneCut, content_hash, cut_scenes
 from geocyclegan.chips.geometry import Geometry
+from geocyclegan.chips.known import known_ground
 from geocyclegan.chips.layouts import check_layout, write_layout
 from geocyclegan.chips.manifest import ChipRow, DomainRecord, domain_path, read_record, read_rows
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.reader import read_image
-from geocyclegan.chips.survey import SceneFacts, open_pairs, open_scenes, warn_of_gsd
+from geocyclegan.chips.split import TRAIN, VAL, Split, Tally
+from geocyclegan.chips.survey import SceneFacts, open_pairs, open_scenes
 from geocyclegan.chips.workers import choose_workers
 from geocyclegan.crew import Crew, DaskCrew
 from geocyclegan.crew_check import check_crew
@@ -41,6 +48,8 @@ from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.sources import expand_scenes
 
 log = logging.getLogger(__name__)
+
+_SIDES = {"train": TRAIN, "val": VAL}
 
 
 @dataclass(frozen=True)
@@ -170,7 +179,28 @@ class _Job:
     def named(self) -> set[str]:
         return {scene.path for scene in self.facts}
 
-    def choices(self) -> list[Choice]:
+    def views(self, partner: _Job | None) -> list[View]:
+        """Return the scenes with the windows that passed, in the partner of a pair, too."""
+        found = []
+        for i, (plan, cut) in enumerate(zip(self.plans, self.found, strict=True)):
+            passed = [isinstance(outcome, CutChip) for outcome in cut.outcomes]
+            if partner is not None:
+                theirs = partner.found[i].outcomes
+                passed = [
+                    ours and isinstance(other, CutChip)
+                    for ours, other in zip(passed, theirs, strict=True)
+                ]
+            found.append(
+                View(
+                    plan.scene,
+                    np.array([chip.window.row for chip in plan.chips], np.int64),
+                    np.array([chip.window.col for chip in plan.chips], np.int64),
+                    np.array(passed, np.bool_),
+                )
+            )
+        return found
+
+    def choices(self, splits: Sequence[Split]) -> list[Choice]:
         """Choose among the windows that passed, duplicates looked for in the domain's order."""
         place = {entry.path: i for i, entry in enumerate(self.old.scenes if self.old else ())}
         order = sorted(
@@ -185,7 +215,10 @@ class _Job:
                 for path in (self.plans[i].scene.path for i in order)
             ]
         chosen = choose_chips(
-            [self.plans[i] for i in order], [self.found[i].outcomes for i in order], known
+            [self.plans[i] for i in order],
+            [self.found[i].outcomes for i in order],
+            [splits[i] for i in order],
+            known,
         )
         by_place = dict(zip(order, chosen, strict=True))
         return [by_place[i] for i in range(len(order))]
@@ -211,13 +244,17 @@ def _run(
         if every[0].cluster is not None:
             crew = stack.enter_context(DaskCrew(every[0].cluster))
         jobs = [_cut(facts, options, geometry, crew) for facts, options in domains]
-        chosen = [job.choices() for job in jobs]
+        # The other domain may be chipped at the same time: which ground is whose is settled by one
+        # after the other.
+        stack.enter_context(split_lock(every[0].out))
+        splits, is_bound = _split(jobs, geometry)
+        chosen = [job.choices(split) for job, split in zip(jobs, splits, strict=True)]
         if len(jobs) == 2:
             chosen = list(pair_up(*chosen))
         totals = []
         for job, choices in zip(jobs, chosen, strict=True):
             check_choices(job.plans, choices, job.options)
-            totals.append(_count(job, choices))
+            totals.append(_count(job, choices, is_bound=is_bound))
         ready = []
         for job, choices in zip(jobs, chosen, strict=True):
             cuts = {
@@ -238,12 +275,35 @@ def _run(
     ]
 
 
+def _split(jobs: Sequence[_Job], geometry: Geometry) -> tuple[list[list[Split]], bool]:
+    """Return TRAIN, VAL or DROPPED for each planned chip of each scene of each domain.
+
+    And whether chips that stay had a say in it.
+    """
+    out = jobs[0].options.out
+    named = {job.options.domain: job for job in jobs}
+
+    def stays(row: ChipRow) -> bool:
+        job = named.get(row.domain)
+        return job is None or (row.scene not in job.named and not job.options.overwrite)
+
+    known = known_ground(out, read_rows(out), stays)
+    before = Tally()
+    for job in jobs:
+        before = before.plus(np.array([_SIDES[row.split] for row in job.kept], np.uint8))
+    before = before.owing(geometry.val)
+    partners = reversed(jobs) if len(jobs) == 2 else [None]
+    views = [job.views(partner) for job, partner in zip(jobs, partners, strict=True)]
+    splits = iter(split_views([v for each in views for v in each], geometry, known, before))
+    return [[next(splits) for _ in each] for each in views], bool(known)
+
+
 def _cut(
     facts: Sequence[SceneFacts], options: ChipOptions, geometry: Geometry, crew: Crew | None
 ) -> _Job:
     old = None if options.overwrite else read_record(options.out, options.domain)
     if old is not None:
-        _refuse_contradiction(old, facts, geometry, options)
+        refuse_contradiction(old, facts, geometry, options)
     named = {scene.path for scene in facts}
     kept = [
         row
@@ -253,7 +313,7 @@ def _cut(
     if options.layout is not None:
         has_files = not options.virtual and options.format == "tif"
         check_layout(options.layout, facts[0].domain, has_files=has_files)
-    plans = plan_scenes(facts, geometry, options, known={row.split for row in kept})
+    plans = plan_scenes(facts, geometry, options)
     workers: int | Crew = choose_workers(options.workers, sum(plan.scene.samples for plan in plans))
     cutting = begin(options)
     if crew is not None:
@@ -276,69 +336,22 @@ def _cut(
     return _Job(facts, options, old, kept, plans, found)
 
 
-def _refuse_contradiction(
-    old: DomainRecord, facts: Sequence[SceneFacts], geometry: Geometry, options: ChipOptions
-) -> None:
-    where = f"domain {options.domain} in {options.out}"
-    remedy = "replace the domain with --overwrite or choose another --out"
-    if old.size != geometry.size:
-        raise OptionError(
-            f"--size {options.size}: {where} has chips of {old.size} px; give --size {old.size},"
-            f" {remedy}"
-        )
-    if old.scale != str(options.scale):
-        raise OptionError(
-            f"--scale {options.scale}: {where} is scaled by {old.scale}; give --scale {old.scale},"
-            f" {remedy}"
-        )
-    if old.shared_scale != options.shared_scale:
-        there, verb = (
-            ("one scaling", "give") if old.shared_scale else ("a scaling each", "leave out")
-        )
-        raise OptionError(
-            f"--shared-scale: {where} has {there} for its bands; {verb} --shared-scale, {remedy}"
-        )
-    nodata, ours = old.domain.undeclared, facts[0].domain.undeclared
-    if nodata != ours:
-        kept = "leave out --nodata" if nodata is None else f"give --nodata {nodata:.9g}"
-        there = "no such value" if nodata is None else f"{nodata:.9g} for it"
-        raise OptionError(
-            f"--nodata {'(none)' if ours is None else f'{ours:.9g}'}: {where} has {there}; {kept},"
-            f" {remedy}"
-        )
-    if old.virtual != options.virtual:
-        raise OptionError(
-            f"--virtual: {where} is {'virtual' if old.virtual else 'a set of files'};"
-            f" {'give' if old.virtual else 'leave out'} --virtual, {remedy}"
-        )
-    unlike = difference(old.domain, facts[0].domain)
-    if unlike is not None:
-        raise OptionError(
-            f"{told(facts[0].path)}: it has {unlike[1]}, {where} has {unlike[0]}; choose bands with"
-            f" --bands, {remedy}"
-        )
-    warn_of_gsd(old.domain, facts[0])
-
-
-def _count(job: _Job, choices: Sequence[Choice]) -> tuple[int, int]:
+def _count(job: _Job, choices: Sequence[Choice], *, is_bound: bool) -> tuple[int, int]:
     """Return how many training and validation chips the domain will have."""
     splits = Counter[str](row.split for row in job.kept)
     splits += _splits(choices)
     if not splits["train"]:
         raise ChipsError(
-            f"no training chip: all {splits['val']} windows that pass the filters lie in validation"
-            " blocks; use --val 0 or another --seed"
+            f"no training chip: all {splits['val']} windows that pass the filters lie on ground"
+            f" that {job.options.out} has shown for validation; name scenes that show more, or"
+            " choose another --out"
         )
-    if job.options.val > 0 and not splits["val"]:
-        log.warning(
-            "no validation chip: the scenes are too small, or too little of them is valid, to set"
-            " a block aside"
-        )
+    warn_of_share(splits["train"], splits["val"], choices, job.options, is_bound=is_bound)
     return splits["train"], splits["val"]
 
 
 def _splits(choices: Iterable[Choice]) -> Counter[str]:
-    return Counter(chip.plan.split or "" for choice in choices for chip in choice.chips)
+    return Counter(chip.split or "" for choice in choices for chip in choice.chips)
 
 
 def _report(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from geocyclegan.cli.chipped import following, summary
 from geocyclegan.cli.options import (
     Settings,
     bands_option,
@@ -22,19 +23,7 @@ from geocyclegan.cli.options import (
     workers_option,
 )
 
-if TYPE_CHECKING:
-    from geocyclegan.chips.tiler import ChipReport
-
 _MOST_CLASSES = 1 << 16
-_REASONS = {
-    "uncovered": "too little covered by the AOI",
-    "excluded": "touched by an exclusion polygon",
-    "invalid": "with too few valid pixels",
-    "flat": "with too little variation",
-    "straddling": "across the edge of a validation block",
-    "duplicate": "of the same pixels as another chip",
-    "unpaired": "that the partner does not have",
-}
 
 
 def _length(
@@ -178,6 +167,7 @@ _alignment_options = _grouped(
         metavar="VALUE",
         help="Undeclared nodata of the partner, like --nodata.",
     ),
+    click.option("--pair-unit", metavar="UNIT", help="Unit of the partner, like --unit."),
 )
 _selection_options = _grouped(
     click.option(
@@ -261,6 +251,11 @@ _selection_options = _grouped(
 @bands_option
 @nodata_option
 @click.option(
+    "--unit",
+    metavar="UNIT",
+    help="Unit of the pixel values, such as dB, where the files do not state it.",
+)
+@click.option(
     "--scale",
     default="auto",
     show_default=True,
@@ -336,16 +331,18 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
 
     partners = given.pop("pair")
     pair_bands, pair_scale = given.pop("pair_bands"), given.pop("pair_scale")
-    pair_nodata = given.pop("pair_nodata")
+    pair_nodata, pair_unit = given.pop("pair_nodata"), given.pop("pair_unit")
     given["scale"] = ScaleSpec.parse(given["scale"])
     given["compress"] = Codec.parse(given["compress"])
     options = ChipOptions(**given)
     if partners:
-        other = options.partner(pair_bands, ScaleSpec.parse(pair_scale or "auto"), pair_nodata)
+        scale = ScaleSpec.parse(pair_scale or "auto")
+        other = options.partner(pair_bands, scale, pair_nodata, pair_unit)
         reports = chip_pairs(scenes, partners, options, other)
         domains = [options.domain, other.domain]
     else:
-        partly = (("bands", pair_bands), ("scale", pair_scale), ("nodata", pair_nodata))
+        partly = [("bands", pair_bands), ("scale", pair_scale), ("nodata", pair_nodata)]
+        partly.append(("unit", pair_unit))
         for name, value in partly:
             if value is not None:
                 raise OptionError(f"--pair-{name}: it is for a --pair, and none is named")
@@ -355,43 +352,3 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
         for report, domain in zip(reports, domains, strict=True):
             click.echo(summary(report, domain))
         click.echo(following(reports[-1], domains[-1]))
-
-
-def summary(report: ChipReport, domain: str) -> str:
-    """Say what was made, and what was left out and why."""
-    record = report.record
-    labels = ", ".join(record.domain.labels[:6]) + (", ..." if record.domain.count > 6 else "")
-    kind = "virtual chip" if record.virtual else "chip"
-    lines = [
-        f"{report.folder}: {_count(report.train + report.val, kind)} of {record.size} px from"
-        f" {_count(report.scenes, 'scene')} for domain {domain} ({report.train} train,"
-        f" {report.val} val); {_count(record.domain.count, 'band')}: {labels}"
-    ]
-    left_out = [
-        f"{report.left_out[reason]} {text}"  # type: ignore[index]
-        for reason, text in _REASONS.items()
-        if report.left_out[reason]  # type: ignore[index]
-    ]
-    if left_out:
-        lines.append(f"left out of {_count(report.windows, 'window')}: {', '.join(left_out)}")
-    if len(record.scenes) > report.scenes:
-        lines.append(
-            f"the domain now has {report.total_train} train and {report.total_val} val chips from"
-            f" {_count(len(record.scenes), 'scene')}"
-        )
-    return "\n".join(lines)
-
-
-def following(report: ChipReport, domain: str) -> str:
-    """Say what comes next."""
-    other = "b" if domain == "a" else "a"
-    is_default = report.folder == Path("chips")
-    if (report.folder / f"domain_{other}.json").exists():
-        return f"next: geocyclegan train{'' if is_default else f' {report.folder}'}"
-    out = "" if is_default else f" --out {report.folder}"
-    size = "" if report.record.size == 256 else f" --size {report.record.size}"
-    return f"next: geocyclegan chip SCENE --domain {other}{out}{size}"
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number} {unit}{'s' * (number != 1)}"

@@ -230,7 +230,7 @@ def fit_scaling(spec: ScaleSpec, sketch: BandSketch, label: str) -> BandScaling:
             if sketch.minimum < 0.0:
                 raise SceneError(
                     f"{label}: {share:.0%} of the valid pixels are zero or negative, so they are no"
-                    " power; if they are in dB already, use --scale auto"
+                    " power; if they are in dB already, use --scale auto --unit dB"
                 )
             raise SceneError(
                 f"{label}: {share:.0%} of the valid pixels are zero, which has no decibel; if zero"

@@ -78,12 +78,13 @@ def check_radiometric(options: RadiometricOptions, domains: Sequence[Domain]) ->
     if options.speckle is not None and not radar:
         raise OptionError(
             f"--speckle {options.speckle:g}: no band is power, amplitude or decibel (chip --scale"
-            " db, or the unit dB), and speckle multiplies power"
+            " db, or --unit dB where values are in dB already), and speckle multiplies power"
         )
     if options.jitter_db and not radar:
         raise OptionError(
-            f"--jitter-db {options.jitter_db:g}: no band is in decibel (chip --scale db, or the"
-            " unit dB); --jitter-gain and --jitter-offset are for the others"
+            f"--jitter-db {options.jitter_db:g}: no band is in decibel (chip --scale db, or"
+            " --unit dB where values are in dB already); --jitter-gain and --jitter-offset are for"
+            " the others"
         )
     for name in ("jitter_gain", "jitter_offset"):
         value = getattr(options, name)

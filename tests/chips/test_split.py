@@ -8,16 +8,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geocyclegan.chips import split as splitting
-from geocyclegan.chips.split import DROPPED, TRAIN, VAL, split_random
+from geocyclegan.chips.split import (
+    DROPPED,
+    TRAIN,
+    VAL,
+    Cells,
+    Pins,
+    Tally,
+    assign,
+    choose_cells,
+)
 from geocyclegan.raster.windows import starts
 
 
 def split_windows(
-    height: int, width: int, size: int, stride: int, val: float, seed: int = 0
+    height: int,
+    width: int,
+    size: int,
+    stride: int,
+    val: float,
+    seed: int = 0,
+    passed: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.uint8]:
     rows, cols = starts(height, size, stride), starts(width, size, stride)
-    return splitting.split_windows(rows, cols, size, val, seed)
+    cells = Cells.of(rows, cols, size)
+    down, across = (np.asarray(each).ravel() for each in np.meshgrid(rows, cols, indexing="ij"))
+    spans = cells.spans(down, down + size, across, across + size)
+    chosen = spans if passed is None else spans.among(passed.ravel())
+    sides = choose_cells(chosen, Pins.none(cells.shape), val, seed)
+    return assign(spans, sides).reshape(len(rows), len(cols))
 
 
 shapes = st.tuples(st.integers(1, 400), st.integers(1, 400))
@@ -58,7 +77,7 @@ def test_two_disjoint_windows_give_both(
     assert (split == TRAIN).any()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(40, 70), st.integers(40, 70), st.sampled_from([0.05, 0.1, 0.2, 0.5]))
 @pytest.mark.parametrize("stride", [16, 8, 11, 4])
 def test_share_is_close_on_large_grids(stride: int, rows: int, cols: int, val: float) -> None:
@@ -88,16 +107,33 @@ def test_no_validation_when_none_is_asked_for() -> None:
     assert np.all(split_windows(500, 500, 32, 16, 0.0) == TRAIN)
 
 
-@given(shapes, sizes, shares, st.integers(0, 5))
-def test_random_windows_share_no_pixel_either(
-    shape: tuple[int, int], size: int, val: float, seed: int
-) -> None:
-    random = np.random.default_rng(seed)
-    rows = random.integers(0, max(shape[0] - size, 0), 30, endpoint=True)
-    cols = random.integers(0, max(shape[1] - size, 0), 30, endpoint=True)
-    split = split_random(rows, cols, shape, size, val, seed)
-    seen = {TRAIN: np.zeros(shape, np.bool_), VAL: np.zeros(shape, np.bool_)}
-    for row, col, kind in zip(rows, cols, split, strict=True):
-        if kind != DROPPED:
-            seen[int(kind)][row : row + size, col : col + size] = True
-    assert not (seen[TRAIN] & seen[VAL]).any()
+@pytest.mark.parametrize("seed", range(5))
+def test_the_share_is_that_of_the_windows_that_pass(seed: int) -> None:
+    passed = np.ones((20, 20), np.bool_)
+    passed[:, :14] = False
+    split = split_windows(640, 640, 32, 32, 0.1, seed, passed)[passed]
+    assert np.mean(split == VAL) == pytest.approx(0.1, abs=0.025)
+
+
+def test_what_others_show_decides() -> None:
+    cells = Cells.of(range(0, 320, 32), range(0, 320, 32), 32)
+    pins = Pins.none(cells.shape)
+    pins.train[:, :4] = True
+    pins.val[:2, :] = True
+    corners = np.arange(0, 320, 32)
+    down, across = (np.asarray(each).ravel() for each in np.meshgrid(corners, corners))
+    spans = cells.spans(down, down + 32, across, across + 32)
+    sides = choose_cells(spans, pins, 0.2, 0)
+    assert (sides[:2, :4] == DROPPED).all()
+    assert (sides[2:, :4] == TRAIN).all()
+    assert (sides[:2, 4:] == VAL).all()
+
+
+def test_earlier_scenes_count_for_the_share() -> None:
+    cells = Cells.of([0, 32], [0], 32)
+    spans = cells.spans(np.array([0, 32]), np.array([32, 64]), np.zeros(2), np.full(2, 32))
+    pins = Pins.none(cells.shape)
+    assert (choose_cells(spans, pins, 0.1, 0) == VAL).sum() == 1
+    assert (choose_cells(spans, pins, 0.1, 0, Tally(18, 2)) == VAL).sum() == 0
+    assert Tally(18, 2).owing(0.1) == Tally(18, 2)
+    assert Tally(400, 0).owing(0.1) == Tally()

@@ -81,6 +81,33 @@ def test_a_filled_template_reads_as_what_gdal_writes(
     assert what_is_read(filled) == what_is_read(expected)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "float64"])
+@pytest.mark.parametrize("side", [264, 300, 512])
+@pytest.mark.parametrize("codec", ["zstd", "none", "deflate"])
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_chips_larger_than_a_block_are_tiled(
+    dtype: str, side: int, codec: str, is_whole: bool
+) -> None:
+    grid = Grid(UTM, TRANSFORMS["north up"], 2 * side, side).window(Window(side, 0, side, side))
+    pixels = np.random.default_rng(0).normal(60, 20, (2, side, side)).astype(dtype)
+    whole = np.ones((side, side), np.bool_)
+    if not is_whole:
+        whole[3:7, 5:] = False
+        whole[:, 259] = False
+    style = style_of(2, dtype)
+    with rasterio.Env(), chip_env():
+        encoder = ChipEncoder(style, Codec(codec))
+        filled = encoder.encode(grid, pixels, whole)
+        assert codec == "deflate" or encoder._templates[is_whole] is not None
+        expected = encode_chip(grid, pixels, whole, style, Codec(codec))
+    assert what_is_read(filled) == what_is_read(expected)
+    with MemoryFile(filled) as memory, memory.open() as chip:
+        assert (chip.profile["tiled"], chip.block_shapes) == (True, [(256, 256)] * 2)
+        assert chip.profile["interleave"] == "band"
+        assert np.array_equal(chip.read(), pixels)
+        assert np.array_equal(chip.dataset_mask() > 0, whole)
+
+
 @given(
     st.sampled_from(["uint8", "int16", "uint16", "int32", "float32", "float64"]).flatmap(
         lambda dtype: arrays.arrays(dtype, st.tuples(st.integers(1, 3), st.just(9), st.just(11)))

@@ -354,20 +354,19 @@ def test_what_is_refused_leaves_nothing_behind(
 
 def test_only_validation_chips_are_no_set(make_scene: MakeScene, options: ChipOptions) -> None:
     path = make_scene(shape=(32, 64))
-    row = next(r for r in _rows_of(path, options) if r.split == "val")
-    with rasterio.open(path, "r+") as scene:
-        pixels = scene.read()
-        other = 32 - row.col
-        pixels[:, :, other : other + 32] = 0
-        scene.nodata = 0
-        scene.write(pixels)
-    with pytest.raises(ChipsError, match="--val 0"):
-        chip_scenes([path], replace(options, overwrite=True))
-
-
-def _rows_of(path: Path, options: ChipOptions) -> list[Any]:
     chip_scenes([path], options)
-    return read_rows(options.out)
+    row = next(r for r in read_rows(options.out) if r.split == "val")
+    with rasterio.open(path) as scene:
+        profile = scene.profile
+    part = make_scene(
+        "part.tif",
+        shape=(32, 32),
+        transform=profile["transform"] @ Affine.translation(row.col, row.row),
+    )
+    # The only ground of the other domain is for validation in this one.
+    with pytest.raises(ChipsError, match="shown for validation"):
+        chip_scenes([part], replace(options, domain="b"))
+    assert chip_scenes([part], replace(options, domain="b", out=options.out / "new")).train == 1
 
 
 def test_a_chip_is_no_scene(make_scene: MakeScene, options: ChipOptions) -> None:

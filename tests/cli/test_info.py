@@ -74,7 +74,7 @@ def test_where_a_scene_lies_on_the_globe(work: Path) -> None:
 def test_chips_as_a_table(work: Path) -> None:
     result = run("info", "chips", "--quicklook", "sheet.png")
     assert result.exit_code == 0, result.output
-    assert "domain a: 17 train and 1 val chips of 16 px from 1 scene\n" in result.stdout
+    assert "domain a: 16 train and 2 val chips of 16 px from 1 scene\n" in result.stdout
     assert "no chip of domain b" in result.stdout
     with Image.open("sheet.png") as image:
         assert image.size == (32, 64 + 16)

@@ -742,6 +742,13 @@ def _domain_options(name: str) -> tuple[Option, ...]:
             " pixels are invalid where all chosen bands have it.",
         ),
         Option(
+            f"UNIT_{name}",
+            "--unit",
+            f"Unit of domain {name}",
+            "text",
+            "Unit of the pixel values, such as dB, where the files do not state it.",
+        ),
+        Option(
             f"MASK_{name}",
             "--mask",
             f"Masks of domain {name}",
@@ -1042,6 +1049,7 @@ def chip_commands(values: Mapping[str, Any], folder: str) -> list[list[str]]:
             *(f"--pair-bands={values['BANDS_B']}" for _ in [0] if values.get("BANDS_B")),
             *(f"--pair-scale={values['SCALE_B']}" for _ in [0] if values.get("SCALE_B")),
             *(f"--pair-nodata={values['NODATA_B']}" for _ in [0] if values.get("NODATA_B")),
+            *(f"--pair-unit={values['UNIT_B']}" for _ in [0] if values.get("UNIT_B")),
         ]
         mine = _domain_arguments("A", values)
         return [["chip", "--domain=a", *shared, *mine, *other, "--", *values["SCENES_A"]]]

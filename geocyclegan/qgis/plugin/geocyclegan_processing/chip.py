@@ -101,6 +101,7 @@ def chip_commands(values: Mapping[str, Any], folder: str) -> list[list[str]]:
             *(f"--pair-bands={values['BANDS_B']}" for _ in [0] if values.get("BANDS_B")),
             *(f"--pair-scale={values['SCALE_B']}" for _ in [0] if values.get("SCALE_B")),
             *(f"--pair-nodata={values['NODATA_B']}" for _ in [0] if values.get("NODATA_B")),
+            *(f"--pair-unit={values['UNIT_B']}" for _ in [0] if values.get("UNIT_B")),
         ]
         mine = _domain_arguments("A", values)
         return [["chip", "--domain=a", *shared, *mine, *other, "--", *values["SCENES_A"]]]

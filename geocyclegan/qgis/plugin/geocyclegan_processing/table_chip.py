@@ -35,6 +35,13 @@ def _domain_options(name: str) -> tuple[Option, ...]:
             " pixels are invalid where all chosen bands have it.",
         ),
         Option(
+            f"UNIT_{name}",
+            "--unit",
+            f"Unit of domain {name}",
+            "text",
+            "Unit of the pixel values, such as dB, where the files do not state it.",
+        ),
+        Option(
             f"MASK_{name}",
             "--mask",
             f"Masks of domain {name}",
