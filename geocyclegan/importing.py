@@ -123,7 +123,8 @@ def _domain(side: str, count: int, options: ImportOptions, domain: Domain | None
         if domain.count != count:
             raise OptionError(
                 f"{(options.domains or {})[side]}: {domain.count} bands"
-                f" ({', '.join(domain.labels)}), the generator has {count} on the side of domain {side.upper()}"
+                f" ({', '.join(domain.labels)}), the generator has {count} on the side of domain"
+                f" {side.upper()}"
             )
         return domain
     return eight_bit(side, count, names)
