@@ -345,7 +345,7 @@ def command(
 
     result = train(config, resume=resume, overwrite=overwrite, say=say)
     if result.leads and not settings.quiet:
-        click.echo(f"Trained {result.steps} steps: {result.run}")
+        click.echo(f"Trained {result.steps} step{'s' * (result.steps != 1)}: {result.run}")
         if METHODS[config.method].directions:
             click.echo(f"Next: geocyclegan infer SCENE --model {result.run} --out translated.tif")
         else:
