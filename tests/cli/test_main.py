@@ -159,3 +159,18 @@ def test_what_the_shell_offers_is_what_there_is() -> None:
 
     assert set(GENERATORS) == set(generators.names()) - own_generators()
     assert set(DISCRIMINATORS) == set(discriminators.names())
+
+
+def test_the_demo_says_how_to_have_the_program_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it was called by its path, as the README does."""
+    from geocyclegan.cli import demo
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert demo._activation() == "  source .venv/bin/activate\n"
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    assert demo._activation() == ""
