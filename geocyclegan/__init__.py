@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from geocyclegan.api import TrainResult as TrainResult
     from geocyclegan.api import chip as chip
     from geocyclegan.api import chip_pairs as chip_pairs
+    from geocyclegan.api import export as export
     from geocyclegan.api import infer as infer
     from geocyclegan.api import load as load
     from geocyclegan.api import set_progress as set_progress
@@ -36,6 +37,7 @@ __all__ = [
     "TrainResult",
     "chip",
     "chip_pairs",
+    "export",
     "infer",
     "load",
     "set_progress",

@@ -15,6 +15,15 @@ from geocyclegan.errors import OptionError
 
 Direction = Literal["a2b", "b2a"]
 
+GENERATORS = (
+    *("resnet9", "resnet6", "unet256", "unet128", "densenet"),
+    *("smp-unet", "smp-unetplusplus", "smp-fpn", "smp-segformer"),
+)
+"""What `--generator` takes; that of munit is its own."""
+
+DISCRIMINATORS = ("patch70", "patch", "pixel", "multiscale")
+"""What `--discriminator` takes."""
+
 _COMMON: Mapping[str, Any] = {
     "generator": "resnet9",
     "discriminator": "patch70",

@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from geocyclegan.errors import OutputError
+from geocyclegan.errors import OptionError, OutputError
 
 # A URL, of whose two slashes a path keeps one.
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -139,17 +139,32 @@ def write_json(final: Path, value: Any) -> None:
     write_text(final, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def refuse_as_folder(folder: Path) -> None:
+    """Refuse a path that cannot be a folder to write to, before any work.
+
+    Raises:
+        OptionError: it or what it should lie in is a file, or it is a URL.
+    """
+    if _REMOTE.match(folder.as_posix()) and not Path(*folder.parts[:1]).is_dir():
+        raise OptionError(
+            f"{folder}: outputs are written to folders of this machine; choose one with --out and"
+            " copy it there afterwards"
+        )
+    for part in (folder, *folder.parents):
+        if part.is_file():
+            raise OptionError(
+                f"{part}: a file, where a folder was expected; choose another with --out"
+            )
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents.
 
     Raises:
-        OutputError: it cannot be made, or a file is in the way, or it cannot be written to.
+        OptionError: it cannot be one, see `refuse_as_folder`.
+        OutputError: it cannot be made, or it cannot be written to.
     """
-    if _REMOTE.match(folder.as_posix()) and not Path(*folder.parts[:1]).is_dir():
-        raise OutputError(
-            f"{folder}: outputs are written to folders of this machine; choose one with --out and"
-            " copy it there afterwards"
-        )
+    refuse_as_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from geocyclegan.bundle import Direction, save_bundle
 from geocyclegan.errors import BundleError, NotFoundError, OptionError, OutputError
-from geocyclegan.files import make_folder, output_lock, sha256
+from geocyclegan.files import make_folder, output_lock, refuse_as_folder, sha256
 from geocyclegan.models.published import Published, read_published
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
@@ -57,13 +57,14 @@ def import_weights(files: Sequence[Path], options: ImportOptions) -> Path:
     """
     model = options.out / "model"
     _refuse_output(options, model)
+    given = {side: read_domain(file) for side, file in (options.domains or {}).items()}
     if len(files) == 1:
         read: dict[Direction, Published] = {options.direction: read_published(files[0])}
     elif len(files) == 2:
         read = {"a2b": read_published(files[0]), "b2a": read_published(files[1])}
     else:
         raise OptionError(f"{len(files)} files of weights: give one, or two for both directions")
-    domains = _domains(read, options)
+    domains = _domains(read, options, given)
     for direction, published in read.items():
         if options.tile % published.network.stride or options.tile < published.network.min_size:
             raise OptionError(
@@ -91,13 +92,14 @@ def import_weights(files: Sequence[Path], options: ImportOptions) -> Path:
 def _refuse_output(options: ImportOptions, model: Path) -> None:
     if (options.out / "config.yaml").exists():
         raise OutputError(f"--out {options.out}: a trained run; choose another name")
-    if options.out.exists() and not options.out.is_dir():
-        raise OutputError(f"--out {options.out}: a file; name a folder, such as runs/imported")
+    refuse_as_folder(options.out)
     if model.exists() and not options.overwrite:
         raise OutputError(f"--out {options.out}: it exists; give --overwrite or another name")
 
 
-def _domains(read: Mapping[Direction, Published], options: ImportOptions) -> dict[str, Domain]:
+def _domains(
+    read: Mapping[Direction, Published], options: ImportOptions, given: Mapping[str, Domain]
+) -> dict[str, Domain]:
     counts: dict[str, int] = {}
     for direction, published in read.items():
         network = published.network
@@ -110,20 +112,19 @@ def _domains(read: Mapping[Direction, Published], options: ImportOptions) -> dic
                     f"the two generators do not lead back to each other: domain {side.upper()} has"
                     f" {counts[side]} bands in one and {count} in the other"
                 )
-    return {side: _domain(side, counts[side], options) for side in "ab"}
+    return {side: _domain(side, counts[side], options, given.get(side)) for side in "ab"}
 
 
-def _domain(side: str, count: int, options: ImportOptions) -> Domain:
-    file = (options.domains or {}).get(side)
+def _domain(side: str, count: int, options: ImportOptions, domain: Domain | None) -> Domain:
     names = (options.bands or {}).get(side)
-    if file is not None:
+    if domain is not None:
         if names is not None:
             raise OptionError(f"--bands-{side} and --domain-{side}: give one of them")
-        domain = read_domain(file)
         if domain.count != count:
             raise OptionError(
-                f"{file}: {domain.count} bands ({', '.join(domain.labels)}), the generator has"
-                f" {count} on the side of domain {side.upper()}"
+                f"{(options.domains or {})[side]}: {domain.count} bands"
+                f" ({', '.join(domain.labels)}), the generator has {count} on the side of domain"
+                f" {side.upper()}"
             )
         return domain
     return eight_bit(side, count, names)

@@ -10,7 +10,9 @@ import sys
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
+
+from geocyclegan.errors import OptionError
 
 ProgressKind = Literal["bar", "json", "none"]
 
@@ -18,8 +20,14 @@ _kind: ProgressKind = "none"
 
 
 def set_progress(kind: ProgressKind) -> None:
-    """Choose how this process shows progress; the command line calls it once."""
+    """Choose how this process shows progress; the command line calls it once.
+
+    Raises:
+        OptionError: it is none of the kinds.
+    """
     global _kind
+    if kind not in get_args(ProgressKind):
+        raise OptionError(f"progress {kind!r}: expected {', '.join(get_args(ProgressKind))}")
     _kind = kind
 
 

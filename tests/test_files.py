@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from geocyclegan.errors import OutputError
+from geocyclegan.errors import OptionError, OutputError
 from geocyclegan.files import atomic_write, flush_tree, make_folder, output_lock, sha256, write_json
 
 
@@ -66,13 +66,13 @@ def test_json_refuses_nan(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OptionError, match="file: a file, where a folder was expected"):
         make_folder(tmp_path / "file" / "sub")
 
 
 def test_a_url_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OutputError, match="folders of this machine"):
+    with pytest.raises(OptionError, match="folders of this machine"):
         make_folder(Path("s3://bucket/chips"))
     assert not list(tmp_path.iterdir())
     (tmp_path / "name:").mkdir()

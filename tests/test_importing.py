@@ -173,7 +173,7 @@ def test_mistakes_end_in_one_line_and_leave_nothing(tmp_path: Path) -> None:
         ((good, "--domain-a", "no.json"), 2, "no.json: no such file"),
         ((good, "--domain-a", "two.json", "--bands-a", "x"), 2, "give one of them"),
         ((good, "--tile", "30"), 2, "--tile 30: the generator a2b takes multiples of 4 px"),
-        ((good, "--out", "a.pth"), 1, "--out a.pth: a file"),
+        ((good, "--out", "a.pth"), 2, "a.pth: a file"),
     ]
     for arguments, code, said in cases:
         result = geocyclegan("import", *arguments, code=code)

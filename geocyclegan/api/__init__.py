@@ -1,4 +1,4 @@
-"""The three verbs and the model, for Python: what `import geocyclegan as gcg` offers.
+"""The verbs and the model, for Python: what `import geocyclegan as gcg` offers.
 
     gcg.chip("sar.tif", domain="a")
     gcg.chip("optical.tif", domain="b")
@@ -10,10 +10,10 @@ Options have the names and the defaults of the command line, with underscores.
 """
 
 from geocyclegan.api.model import Model, load
-from geocyclegan.api.verbs import chip, chip_pairs, infer, train
+from geocyclegan.api.verbs import chip, chip_pairs, export, infer, train
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.tiler import ChipReport
-from geocyclegan.export.files import ExportOptions, ExportResult
+from geocyclegan.exporting.files import ExportOptions, ExportResult
 from geocyclegan.inference.run import InferOptions
 from geocyclegan.progress import set_progress
 from geocyclegan.training.config import TrainConfig
@@ -30,6 +30,7 @@ __all__ = [
     "TrainResult",
     "chip",
     "chip_pairs",
+    "export",
     "infer",
     "load",
     "set_progress",

@@ -16,7 +16,7 @@ from geocyclegan.api.options import typed
 from geocyclegan.bundle import Bundle, Direction, load_bundle, newest_bundle
 from geocyclegan.device import choose_device
 from geocyclegan.errors import OptionError, SceneError
-from geocyclegan.export.files import ExportOptions, ExportResult, export_model
+from geocyclegan.exporting.files import ExportOptions, ExportResult, export_model
 from geocyclegan.inference.engine import EngineOptions, TileEngine
 from geocyclegan.inference.levels import SceneLevels
 from geocyclegan.inference.precision import rounded_products
@@ -244,10 +244,10 @@ class Model:
 
         Args:
             out: the file; None: named after the run and the direction, in the working folder.
-            **given: the options of `geocyclegan.export.files.ExportOptions`.
+            **given: the options of `geocyclegan.exporting.files.ExportOptions`.
 
         Raises:
-            GeoCycleGANError: see `geocyclegan.export.files.export_model`.
+            GeoCycleGANError: see `geocyclegan.exporting.files.export_model`.
         """
         options = typed(ExportOptions, given | ({} if out is None else {"out": out}), "export")
         return export_model(self.bundle, ExportOptions(**options))

@@ -1,4 +1,4 @@
-"""chip, train and infer as functions."""
+"""chip, train, infer and export as functions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from geocyclegan.api.options import Scenes, listed, takes, takes_options_of, typed
-from geocyclegan.chips.geometry import parse_length
+from geocyclegan.bundle import load_bundle, newest_bundle
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.tiler import ChipReport
 from geocyclegan.chips.tiler import chip_pairs as cut_pairs
 from geocyclegan.chips.tiler import chip_scenes as cut_scenes
-from geocyclegan.inference.run import InferOptions, infer_scenes
+from geocyclegan.exporting.files import ExportOptions, ExportResult, export_model
+from geocyclegan.inference.run import RUNS, InferOptions, infer_scenes
 from geocyclegan.raster.radiometry import ScaleSpec
-from geocyclegan.raster.undeclared import parse_nodata
 from geocyclegan.training.config import TrainConfig, read_options
 from geocyclegan.training.loop import TrainResult
 from geocyclegan.training.loop import train as train_model
@@ -31,8 +31,8 @@ def chip(scenes: Scenes, **given: Any) -> ChipReport:
 
     Args:
         scenes: files, glob patterns, folders, URLs or sub-dataset names.
-        **given: the options of `ChipOptions`; `scale`, `size`, `stride`, `bands` and `nodata` may
-            be text as on the command line ("db", "1280m", "1-3,B08", "0").
+        **given: the options of `ChipOptions`; text is read as on the command line ("db", "1280m",
+            "1-3,B08", "deflate").
 
     Returns:
         What was made and what was left out.
@@ -40,7 +40,7 @@ def chip(scenes: Scenes, **given: Any) -> ChipReport:
     Raises:
         GeoCycleGANError: see `geocyclegan.chips.tiler.chip_scenes`.
     """
-    return cut_scenes(listed(scenes), _chip_options(given))
+    return cut_scenes(listed(scenes), ChipOptions(**typed(ChipOptions, given, "chip")))
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class PairOptions(ChipOptions):
 
     Attributes:
         pair_bands: bands of the partners; None: all but alpha.
-        pair_scale: how the radiometry of the partners is fitted.
+        pair_scale: how the radiometry of the partners is fitted; None: "auto".
         pair_nodata: stored number that stands for no data in the partners, like `nodata`.
         pair_unit: unit of the numbers of the partners, like `unit`.
     """
 
     pair_bands: tuple[str, ...] | None = None
-    pair_scale: ScaleSpec | str = "auto"
+    pair_scale: ScaleSpec | str | None = None
     pair_nodata: float | None = None
     pair_unit: str | None = None
 
@@ -77,29 +77,11 @@ def chip_pairs(
         GeoCycleGANError: see `geocyclegan.chips.tiler.chip_scenes`.
     """
     own = typed(PairOptions, given, "chip_pairs")
-    bands, scale = own.pop("pair_bands", None), own.pop("pair_scale", "auto")
-    nodata, unit = own.pop("pair_nodata", None), own.pop("pair_unit", None)
-    options = _chip_options(own)
-    other = options.partner(
-        bands,
-        ScaleSpec.parse(scale) if isinstance(scale, str) else scale,
-        None if nodata is None else parse_nodata(nodata, "pair-nodata"),
-        unit,
-    )
+    partly = [own.pop(f"pair_{name}", None) for name in ("bands", "scale", "nodata", "unit")]
+    options = ChipOptions(**own)
+    other = options.partner(*partly)
     scenes, partners = ([pair[i] for pair in pairs] for i in (0, 1))
     return cut_pairs(scenes, partners, options, other)
-
-
-def _chip_options(given: dict[str, Any]) -> ChipOptions:
-    options = typed(ChipOptions, given, "chip")
-    if isinstance(options.get("scale"), str):
-        options["scale"] = ScaleSpec.parse(options["scale"])
-    if options.get("nodata") is not None:
-        options["nodata"] = parse_nodata(options["nodata"])
-    for name in ("size", "stride"):
-        if isinstance(options.get(name), str):
-            options[name] = parse_length(options[name], name)
-    return ChipOptions(**options)
 
 
 @dataclass(frozen=True)
@@ -163,3 +145,31 @@ def infer(scenes: Scenes, **given: Any) -> list[Path]:
         GeoCycleGANError: see `geocyclegan.inference.run.infer_scenes`.
     """
     return infer_scenes(listed(scenes), InferOptions(**typed(InferOptions, given, "infer")))
+
+
+@dataclass(frozen=True)
+class _OfModel:
+    model: str | Path | None = None
+
+
+@dataclass(frozen=True)
+class _ExportArguments(ExportOptions, _OfModel):
+    """What `export` takes, in this order."""
+
+
+@takes(_ExportArguments)
+def export(model: str | Path | None = None, **given: Any) -> ExportResult:
+    """Export one direction of a model as ONNX, a torch program or a STAC item.
+
+    Args:
+        model: run or bundle folder; None: the newest run in `runs`.
+        **given: the options of `ExportOptions`.
+
+    Returns:
+        The file, whose statistics it carries, and how far it is from the model.
+
+    Raises:
+        GeoCycleGANError: see `geocyclegan.exporting.files.export_model`.
+    """
+    options = ExportOptions(**typed(ExportOptions, given, "export"))
+    return export_model(newest_bundle(RUNS) if model is None else load_bundle(Path(model)), options)

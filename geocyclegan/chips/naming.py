@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 from geocyclegan.raster.bandfiles import short_name
+from geocyclegan.raster.naming import digest
 
 
 def scene_id(path: str, *what: object) -> str:
@@ -16,6 +16,5 @@ def scene_id(path: str, *what: object) -> str:
         what: what else makes its chips different files (size, bands), so that replacing a domain
             never writes over the chips of the old one before the new one is complete.
     """
-    digest = hashlib.sha256("\0".join([path, *map(str, what)]).encode()).hexdigest()
     stem = re.sub(r"[^A-Za-z0-9-]+", "_", short_name(path)).strip("_")[:80]
-    return f"{stem or 'scene'}_{digest[:8]}"
+    return f"{stem or 'scene'}_{digest(path, *what)}"

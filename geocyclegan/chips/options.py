@@ -17,6 +17,7 @@ from geocyclegan.chips.geometry import (
 )
 from geocyclegan.chips.manifest import DomainName
 from geocyclegan.errors import NotFoundError, OptionError
+from geocyclegan.files import refuse_as_folder
 from geocyclegan.raster.align import RESAMPLINGS
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.radiometry import ScaleSpec
@@ -145,9 +146,7 @@ class ChipOptions:
         for name, file in (("aoi", self.aoi), ("exclude", self.exclude)):
             if file is not None and not file.exists():
                 raise NotFoundError(f"--{name} {file}: no such file")
-        for folder in (self.out, *self.out.parents):
-            if folder.is_file():
-                raise OptionError(f"--out {folder}: a file, where a folder was expected")
+        refuse_as_folder(self.out)
 
     def _check_geometry(self) -> None:
         if isinstance(self.size, int) and not SMALLEST_CHIP <= self.size <= LARGEST_CHIP:

@@ -32,7 +32,7 @@ from geocyclegan.chips.manifest import (
 from geocyclegan.chips.moved import find_moved, repoint
 from geocyclegan.chips.npyfile import MASK_SUFFIX, read_mask
 from geocyclegan.chips.source import Source, state_of_files
-from geocyclegan.errors import ChipsError, NotFoundError, SceneError
+from geocyclegan.errors import ChipsError, NotFoundError, OptionError, SceneError
 from geocyclegan.progress import Progress
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.opening import gdal_env
@@ -117,16 +117,17 @@ class ChipSet:
             split: "train" or "val". A validation set may be empty, a training set may not.
 
         Raises:
+            NotFoundError: there is no such folder.
             ChipsError: the domain is missing, empty, unfinished or mixed.
         """
         root = Path(folder)
         if root.is_file():
-            raise ChipsError(
+            raise OptionError(
                 f"{root}: a file, where a chip folder was expected; make one with:"
                 f" {chip_command(Path('chips'), domain)}"
             )
         if not root.is_dir():
-            raise ChipsError(
+            raise NotFoundError(
                 f"{root}: no such chip folder; make it with: {chip_command(root, domain)}"
             )
         record = read_record(root, domain)

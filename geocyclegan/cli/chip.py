@@ -36,6 +36,22 @@ def _length(
     return parse_length(value, str(param.name))
 
 
+def _scale(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> Any:  # a ScaleSpec; its module is not imported for --help
+    if value is None:
+        return None
+    from geocyclegan.raster.radiometry import ScaleSpec
+
+    return ScaleSpec.parse(value)
+
+
+def _codec(ctx: click.Context, param: click.Parameter, value: str) -> Any:  # a Codec
+    from geocyclegan.chips.chipfile import Codec
+
+    return Codec.parse(value)
+
+
 def _integers(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> tuple[int, ...] | None:
@@ -159,6 +175,7 @@ _alignment_options = _grouped(
     click.option(
         "--pair-scale",
         metavar="SCALE",
+        callback=_scale,
         help="Scaling of the partner, like --scale.  [default: auto]",
     ),
     click.option(
@@ -260,6 +277,7 @@ _selection_options = _grouped(
     default="auto",
     show_default=True,
     metavar="SCALE",
+    callback=_scale,
     help="How pixel values become network levels: auto (1st to 99th percentile, tails squeezed),"
     " linear:LO,HI (in stored units), percentile:LO,HI (0 to 100), db (of power or amplitude),"
     " log1p or zscore. Fitted on the valid pixels of all scenes of the domain.",
@@ -292,6 +310,7 @@ _selection_options = _grouped(
     default="zstd",
     show_default=True,
     metavar="CODEC",
+    callback=_codec,
     help="Compression of chips: zstd, deflate, lerc (lossless), lerc:MAX_ERROR in stored units, or"
     " none.",
 )
@@ -323,21 +342,16 @@ def command(settings: Settings | None, /, scenes: tuple[str, ...], **given: Any)
         geocyclegan chip scenes/*.tif --domain b --bands B04,B03,B02 --size 256 --stride 128
         geocyclegan chip sar.tif --pair optical.tif --mask clouds.tif
     """  # noqa: D301 - click reads the backspace character
-    from geocyclegan.chips.chipfile import Codec
     from geocyclegan.chips.options import ChipOptions
     from geocyclegan.chips.tiler import chip_pairs, chip_scenes
     from geocyclegan.errors import OptionError
-    from geocyclegan.raster.radiometry import ScaleSpec
 
     partners = given.pop("pair")
     pair_bands, pair_scale = given.pop("pair_bands"), given.pop("pair_scale")
     pair_nodata, pair_unit = given.pop("pair_nodata"), given.pop("pair_unit")
-    given["scale"] = ScaleSpec.parse(given["scale"])
-    given["compress"] = Codec.parse(given["compress"])
     options = ChipOptions(**given)
     if partners:
-        scale = ScaleSpec.parse(pair_scale or "auto")
-        other = options.partner(pair_bands, scale, pair_nodata, pair_unit)
+        other = options.partner(pair_bands, pair_scale, pair_nodata, pair_unit)
         reports = chip_pairs(scenes, partners, options, other)
         domains = [options.domain, other.domain]
     else:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,6 +114,7 @@ def command(settings: Settings, out: Path, steps: int, seed: int, overwrite: boo
         f"Picture:  {picture}  (radar, translation, the real optical scene)\n"
         f"Model:    {run / 'model'}\n"
         "\nA few minutes of training show the chain, not the quality. Next, with your own scenes:\n"
+        f"{_activation()}"
         "  geocyclegan chip YOUR_SAR.tif --domain a\n"
         "  geocyclegan chip YOUR_OPTICAL.tif --domain b\n"
         "  geocyclegan train\n"
@@ -117,6 +122,21 @@ def command(settings: Settings, out: Path, steps: int, seed: int, overwrite: boo
         "Where both show one place, that helps: chip YOUR_SAR.tif --pair YOUR_OPTICAL.tif --out"
         " places, and train --weak-pairs places."
     )
+
+
+def _activation() -> str:
+    """Say how to have the program on the path, where it runs in an environment that is not active.
+
+    The README's first command calls it by its path.
+    """
+    if shutil.which("geocyclegan") is not None or sys.prefix == sys.base_prefix:
+        return ""
+    if sys.platform == "win32":
+        return f"  {Path(sys.prefix) / 'Scripts' / 'activate'}\n"
+    activate = Path(sys.prefix) / "bin" / "activate"
+    with suppress(ValueError):
+        activate = activate.relative_to(Path.cwd())
+    return f"  source {shlex.quote(str(activate))}\n"
 
 
 def write_picture(path: Path, scenes: list[tuple[Path, Domain]]) -> None:

@@ -10,7 +10,7 @@ import click
 from geocyclegan.cli.options import Settings, overwrite_option
 
 if TYPE_CHECKING:
-    from geocyclegan.export.files import ExportResult
+    from geocyclegan.exporting.files import ExportResult
 
 
 @click.command("export")
@@ -85,7 +85,7 @@ def command(settings: Settings | None, /, model: Path | None, **given: Any) -> N
         geocyclegan export --format deepness
     """  # noqa: D301 - click reads the backspace character
     from geocyclegan.bundle import load_bundle, newest_bundle
-    from geocyclegan.export.files import ExportOptions, export_model
+    from geocyclegan.exporting.files import ExportOptions, export_model
 
     options = ExportOptions(**given)
     bundle = load_bundle(model) if model is not None else newest_bundle(Path("runs"))

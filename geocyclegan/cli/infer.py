@@ -31,9 +31,9 @@ def _nodata(
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    default=Path("translated.tif"),
-    show_default=True,
-    help="GeoTIFF to write; with several scenes, a folder for SCENE_a2b.tif each.",
+    default=None,
+    help="GeoTIFF to write; with several scenes, a folder for SCENE_a2b.tif each.  [default:"
+    " translated.tif, or the folder translated]",
 )
 @click.option(
     "--model",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,10 @@ from geocyclegan.cli.options import Settings, bands_option, nodata_option, overw
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from rasterio.crs import CRS
 
-    from geocyclegan.bundle import Bundle
     from geocyclegan.chips.reader import ChipSet
+    from geocyclegan.cli.facts import Facts
     from geocyclegan.errors import SceneError
-    from geocyclegan.raster.domain import Domain
-    from geocyclegan.raster.grid import Grid
 
     Image = npt.NDArray[np.uint8]
 
@@ -46,6 +43,7 @@ _SHEET_CHIPS = 8
 )
 @bands_option
 @nodata_option
+@click.option("--json", "as_json", is_flag=True, help="Say it as JSON, for other programs.")
 @overwrite_option
 @click.pass_obj
 def command(
@@ -56,6 +54,7 @@ def command(
     histogram: Path | None,
     bands: tuple[str, ...] | None,
     nodata: float | None,
+    as_json: bool,
     overwrite: bool,
 ) -> None:
     """Show what a scene, a chip folder or a model is.
@@ -66,9 +65,10 @@ def command(
     \b
         geocyclegan info sar.tif --quicklook sar.png
         geocyclegan info chips
+        geocyclegan info sar.tif --json
         geocyclegan info runs/spain
     """  # noqa: D301 - click reads the backspace character
-    from geocyclegan.errors import OptionError, OutputError, SceneError
+    from geocyclegan.errors import OptionError, SceneError
     from geocyclegan.raster.picture import save_png
 
     folder = Path(path)
@@ -77,35 +77,63 @@ def command(
             raise OptionError("--bands: it chooses bands of a scene; chips and models have theirs")
         if nodata is not None:
             raise OptionError("--nodata: it is for scenes; chips and models have theirs")
-    for option, file in (("quicklook", quicklook), ("histogram", histogram)):
-        if file is not None and file.exists() and not overwrite:
-            raise OutputError(f"--{option} {file}: it exists; give --overwrite or another name")
+    pictures = {"quicklook": quicklook, "histogram": histogram}
+    for option, file in pictures.items():
+        if file is not None:
+            _refuse_picture(option, file, path, overwrite)
     image: Image | None = None
     bars: Image | None = None
     if (folder / "model.json").exists() or (folder / "model" / "model.json").exists():
         from geocyclegan.bundle import load_bundle
+        from geocyclegan.cli.facts import model_facts
 
         if quicklook is not None or histogram is not None:
             option = "histogram" if quicklook is None else "quicklook"
             raise OptionError(f"--{option}: a model has no pixels; name a scene or chips")
-        lines = _bundle_lines(load_bundle(folder))
+        facts = model_facts(load_bundle(folder))
+        pictures = {}
     elif folder.is_dir() and not _is_scene(folder):
-        lines, image = _chips(folder, quicklook is not None)
+        facts, image = _chips(folder, quicklook is not None)
         bars = _chip_histograms(folder) if histogram is not None else None
     else:
         draw, count = quicklook is not None, histogram is not None
-        lines, image, bars = _scene(path, bands, nodata, draw, count)
-    click.echo("\n".join(lines))
+        facts, image, bars = _scene(path, bands, nodata, draw, count)
+    facts |= {name: None if file is None else str(file) for name, file in pictures.items()}
+    if not as_json:
+        click.echo("\n".join(_LINES[facts["kind"]](facts)))
     if quicklook is not None:
         if image is None:
             raise SceneError(f"--quicklook: {path} has no valid pixel to draw")
         save_png(quicklook, image)
-        click.echo(f"quick-look: {quicklook}")
     if histogram is not None:
         if bars is None:
             raise SceneError(f"--histogram: {path} has no valid pixel to count")
         save_png(histogram, bars)
-        click.echo(f"histogram: {histogram}")
+    if as_json:
+        click.echo(json.dumps(facts, indent=2, allow_nan=False, ensure_ascii=False))
+        return
+    for name, file in (("quick-look", quicklook), ("histogram", histogram)):
+        if file is not None:
+            click.echo(f"{name}: {file}")
+
+
+def _refuse_picture(option: str, file: Path, path: str, overwrite: bool) -> None:
+    """Refuse a file that is none for a picture, above all what is looked at itself.
+
+    Raises:
+        OptionError: another name is wanted.
+        OutputError: it exists.
+    """
+    import os
+
+    from geocyclegan.errors import OptionError, OutputError
+
+    if file.suffix.lower() != ".png":
+        raise OptionError(f"--{option} {file}: pictures are PNG; name it {file.stem}.png")
+    if file.exists() and os.path.exists(path) and os.path.samefile(file, path):
+        raise OptionError(f"--{option} {file}: it is the input; choose another name")
+    if file.exists() and not overwrite:
+        raise OutputError(f"--{option} {file}: it exists; give --overwrite or another name")
 
 
 def _is_scene(folder: Path) -> bool:
@@ -117,11 +145,12 @@ def _is_scene(folder: Path) -> bool:
 
 def _scene(
     path: str, bands: Sequence[str] | None, nodata: float | None, draw: bool, count: bool
-) -> tuple[list[str], Image | None, Image | None]:
+) -> tuple[Facts, Image | None, Image | None]:
     """Return what to say of a scene, its quick-look and its histograms."""
     import numpy as np
 
     from geocyclegan.chips.alike import describe
+    from geocyclegan.cli.facts import scene_facts
     from geocyclegan.raster.histogram import draw_histograms
     from geocyclegan.raster.opening import gdal_env
     from geocyclegan.raster.picture import picture
@@ -139,112 +168,94 @@ def _scene(
         sketch = BandSketch(domain.dtype)
         sketch.update(values[valid])
         sketches.append(sketch)
-    rows = [("band", "name", "type", "nodata", "unit", "scale", "offset", "min", "mean", "max")]
-    for band, sketch in zip(chosen, sketches, strict=True):
-        told = [band.index, band.name, band.dtype, band.nodata, band.unit, band.scale, band.offset]
-        values = [sketch.minimum, sketch.mean, sketch.maximum] if sketch.count else [None] * 3
-        rows.append(tuple(_text(value) for value in (*told, *values)))  # type: ignore[arg-type]
-    height, width = valid.shape
-    lines = [
-        path,
-        *_grid_lines(grid),
-        f"  blocks      {block[0]} x {block[1]} px",
-        f"  valid       {valid.mean():.1%} of a sample of {height} x {width} px",
-        *_table(rows),
-    ]
+    facts = scene_facts(path, grid, chosen, block, sketches, valid)
     if not (draw or count) or not valid.any():
-        return lines, None, None
+        return facts, None, None
     fitted = domain.with_scalings(
         [fit_scaling(ScaleSpec("auto"), sketch, path) for sketch in sketches]
     )
     scalings = fitted.radiometry.scalings
     return (
-        lines,
+        facts,
         picture(fitted, fitted.to_levels(pixels, valid), np.asarray(valid)) if draw else None,
         draw_histograms(domain.labels, sketches, scalings) if count else None,
     )
 
 
-def _grid_lines(grid: Grid) -> list[str]:
-    across, down = grid.pixel_size
-    place = "none"
-    if grid.crs is not None:
-        place = _crs_name(grid.crs)
-    ground = "" if grid.gsd is None else f" ({grid.gsd:.3g} m on the ground)"
-    bounds = ", ".join(f"{number:.10g}" for number in grid.footprint().bounds)
+def _scene_lines(facts: Facts) -> list[str]:
+    across, down = facts["res"]
+    ground = "" if facts["gsd"] is None else f" ({facts['gsd']:.3g} m on the ground)"
+    bounds = ", ".join(f"{number:.10g}" for number in facts["bounds"])
+    (rows, cols), (height, width) = facts["block_shape"], facts["sample_shape"]
     return [
-        f"  size        {grid.height} x {grid.width} px",
-        f"  CRS         {place}",
+        facts["path"],
+        f"  size        {facts['height']} x {facts['width']} px",
+        f"  CRS         {facts['crs'] or 'none'}",
         f"  pixel       {across:.6g} x {down:.6g}{ground}",
         f"  bounds      {bounds}",
-        *_place_lines(grid),
+        *_place_lines(facts),
+        f"  blocks      {rows} x {cols} px",
+        f"  valid       {facts['valid']:.1%} of a sample of {height} x {width} px",
+        *_table(
+            ("band", "name", "type", "nodata", "unit", "scale", "offset", "min", "mean", "max"),
+            [list(band.values()) for band in facts["bands"]],
+        ),
     ]
 
 
-def _place_lines(grid: Grid) -> list[str]:
+def _place_lines(facts: Facts) -> list[str]:
     """Return longitudes and latitudes, where the bounds do not tell them."""
-    from geocyclegan.errors import SceneError
-    from geocyclegan.raster.footprint import bounds_on_globe
-
-    try:
-        bounds = None if grid.crs is None else bounds_on_globe(grid)
-    except SceneError:
-        bounds = None
-    if bounds is None or bounds == grid.footprint().bounds:
+    if facts["lonlat"] is None or facts["lonlat"] == facts["bounds"]:
         return []
-    west, south, east, north = (f"{number:.6g}" for number in bounds)
-    how = ", across the 180th meridian" if bounds[0] > bounds[2] else ""
+    west, south, east, north = (f"{number:.6g}" for number in facts["lonlat"])
+    how = ", across the 180th meridian" if facts["lonlat"][0] > facts["lonlat"][2] else ""
     return [f"  lon, lat    {west} to {east}, {south} to {north}{how}"]
 
 
-def _crs_name(crs: CRS) -> str:
-    """Return the code of a CRS, its name where it has none, or its projection without either."""
-    authority = crs.to_authority()
-    if authority:
-        return ":".join(authority)
-    found = re.search(r'^\w+\["([^"]*)"', crs.to_wkt())
-    name = found[1] if found else ""
-    if name.casefold() in ("", "unknown", "unnamed"):
-        return re.sub(r" \+(no_defs|type)\S*", "", crs.to_proj4()) or "without a name"
-    return f"{name} (no code)"
-
-
-def _chips(folder: Path, draw: bool) -> tuple[list[str], Image | None]:
+def _chips(folder: Path, draw: bool) -> tuple[Facts, Image | None]:
     from geocyclegan.chips.reader import ChipSet
+    from geocyclegan.cli.facts import chips_facts
     from geocyclegan.errors import ChipsError
-    from geocyclegan.raster.bandfiles import told
     from geocyclegan.raster.picture import captioned_row
 
-    lines = [str(folder)]
-    images: list[Image] = []
-    failed: list[ChipsError] = []
+    sets: dict[str, tuple[ChipSet, ChipSet]] = {}
+    failed: dict[str, ChipsError] = {}
     names: tuple[Any, ...] = ("a", "b")
     for name in names:
         try:
-            train, val = ChipSet.open(folder, name), ChipSet.open(folder, name, "val")
+            sets[name] = ChipSet.open(folder, name), ChipSet.open(folder, name, "val")
         except ChipsError as error:
-            failed.append(error)
-            continue
-        kind = "virtual chips" if train.virtual else "chips"
+            failed[name] = error
+    if not sets:
+        raise _nothing_there(folder) or failed["a"]
+    facts = chips_facts(folder, sets, {name: str(error) for name, error in failed.items()})
+    if not draw:
+        return facts, None
+    images = [_sheet(train) for train, _ in sets.values()]
+    height = max(image.shape[0] for image in images)
+    captions = [f"domain {name.upper()}" for name in sets]
+    return facts, captioned_row([_extend(image, height) for image in images], captions)
+
+
+def _chips_lines(facts: Facts) -> list[str]:
+    lines = [facts["path"]]
+    for name, domain in facts["domains"].items():
+        kind = "virtual chips" if domain["virtual"] else "chips"
+        count = len(domain["scenes"])
         lines.append(
-            f"domain {name}: {len(train)} train and {len(val)} val {kind} of {train.size} px"
-            f" from {len(train.scenes) or 'unknown'} scene{'s' * (len(train.scenes) != 1)}"
+            f"domain {name}: {domain['train']} train and {domain['val']} val {kind} of"
+            f" {domain['size']} px from {count or 'unknown'} scene{'s' * (count != 1)}"
         )
-        lines.extend(f"  {told(scene)}" for scene in train.scenes[:5])
-        if len(train.scenes) > 5:
-            lines.append(f"  ... and {len(train.scenes) - 5} more")
-        lines.extend(_domain_lines(train.domain))
-        if draw:
-            images.append(_sheet(train))
-    if len(failed) == len(names):
-        raise _nothing_there(folder) or failed[0]
-    lines.extend(str(error) for error in failed)
-    height = max((image.shape[0] for image in images), default=0)
-    if not images:
-        return lines, None
-    return lines, captioned_row(
-        [_extend(image, height) for image in images], ["domain A", "domain B"][: len(images)]
-    )
+        lines += _first_scenes(domain["scenes"], "")
+        lines += _domain_lines(domain)
+    return [*lines, *facts["missing"].values()]
+
+
+def _first_scenes(scenes: Sequence[str], before: str) -> list[str]:
+    from geocyclegan.raster.bandfiles import told
+
+    lines = [f"  {before}{told(scene)}" for scene in scenes[:5]]
+    return [*lines, f"  ... and {len(scenes) - 5} more"] if len(scenes) > 5 else lines
 
 
 def _nothing_there(folder: Path) -> SceneError | None:
@@ -315,74 +326,62 @@ def _extend(image: Image, height: int) -> Image:
     return np.pad(image, ((0, height - len(image)), (0, 0), (0, 0)), constant_values=255)
 
 
-def _bundle_lines(bundle: Bundle) -> list[str]:
-    training = bundle.training
-    where = [f" on {training['device']}"] if training.get("device") else []
-    where += [f", torch {training['torch']}"] if training.get("torch") else []
-    size, sha = bundle.weights_bytes / 1e6, bundle.weights_sha256[:16]
+def _model_lines(facts: Facts) -> list[str]:
+    where = [f" on {facts['device']}"] if facts["device"] else []
+    where += [f", torch {facts['torch']}"] if facts["torch"] else []
+    size, sha = facts["weights_bytes"] / 1e6, facts["weights_sha256"][:16]
+    steps = "?" if facts["steps"] is None else facts["steps"]
+    pooled = "several crops of one scene" if facts["pool"] == "scene" else "each crop by itself"
     lines = [
-        str(bundle.folder),
-        f"  method      {bundle.method}",
-        f"  trained     {training.get('steps', '?')} steps, windows of {bundle.tile} px"
-        + "".join(where),
-        f"  model       SHA-256 {bundle.sha256[:16]}..., as its products tell it",
+        facts["path"],
+        f"  method      {facts['method']}",
+        f"  trained     {steps} steps, windows of {facts['tile']} px" + "".join(where),
+        f"  model       SHA-256 {facts['sha256'][:16]}..., as its products tell it",
         f"  weights     {size:.1f} MB, SHA-256 {sha}...",
-        f"  written by  geocyclegan {bundle.created_by}",
-        f"  statistics  {_statistics(bundle)}",
-        "  export      onnx, torch, deepness, mlm (geocyclegan export --format)",
+        f"  written by  geocyclegan {facts['created_by']}",
+        f"  statistics  trained with {pooled}; --norm-stats {', '.join(facts['norm_stats'])}",
+        f"  export      {', '.join(facts['export'])} (geocyclegan export --format)",
     ]
-    for direction, spec in bundle.generators.items():
-        arguments = ", ".join(f"{key} {value}" for key, value in spec.args.items())
-        halo = "unbounded" if spec.halo is None else f"{spec.halo} px"
-        lines.append(f"  {direction}         {spec.name} ({arguments}), halo {halo}")
-        wants, gives = bundle.source(direction).labels, bundle.target(direction).labels
-        lines.append(f"              wants {', '.join(wants)}; gives {', '.join(gives)}")
-    for name in ("a", "b"):
+    for direction, spec in facts["generators"].items():
+        arguments = ", ".join(f"{key} {value}" for key, value in spec["args"].items())
+        halo = "unbounded" if spec["halo"] is None else f"{spec['halo']} px"
+        lines.append(f"  {direction}         {spec['name']} ({arguments}), halo {halo}")
+        wants, gives = ", ".join(spec["wants"]), ", ".join(spec["gives"])
+        lines.append(f"              wants {wants}; gives {gives}")
+    for name, domain in facts["domains"].items():
         lines.append(f"domain {name}")
-        lines.extend(_domain_lines(bundle.domains[name]))
-        scenes = training.get("scenes", {}).get(name, [])
-        lines.extend(f"  trained on  {scene}" for scene in scenes[:5])
-        if len(scenes) > 5:
-            lines.append(f"  ... and {len(scenes) - 5} more")
+        lines += _domain_lines(domain)
+        lines += _first_scenes(domain["scenes"], "trained on  ")
     return lines
 
 
-def _statistics(bundle: Bundle) -> str:
-    """Say what a model was trained with, and what `infer --norm-stats` can be."""
-    pool = str(bundle.normalization.get("pool", "crop"))
-    trained = "several crops of one scene" if pool == "scene" else "each crop by itself"
-    bounded = all(spec.halo is not None for spec in bundle.generators.values())
-    modes = ["frozen"] if bundle.has_statistics else []
-    modes += ["sample", "exact", "dense", "tile"] if bounded else ["sample", "tile"]
-    return f"trained with {trained}; --norm-stats {', '.join(modes)}"
+_LINES = {"scene": _scene_lines, "chips": _chips_lines, "model": _model_lines}
 
 
-def _domain_lines(domain: Domain) -> list[str]:
-    rows = [("band", "name", "type", "nodata", "unit", "scaling", "from", "to")]
-    for i, band in enumerate(domain.bands, start=1):
-        ends = band.scaling.inverse(_ends())
-        told = (i, band.name, domain.dtype, domain.nodata, band.unit, band.scaling.method, *ends)
-        rows.append(tuple(_text(value) for value in told))  # type: ignore[arg-type]
-    gsd = [] if domain.gsd is None else [f"  pixel       {domain.gsd:.3g} m on the ground"]
+def _domain_lines(domain: Facts) -> list[str]:
+    gsd = [] if domain["gsd"] is None else [f"  pixel       {domain['gsd']:.3g} m on the ground"]
     empty = []
-    if domain.undeclared is not None:
-        empty = [f"  nodata      {domain.undeclared:.9g} in all bands, undeclared"]
-    return [*gsd, *empty, *_table(rows)]
-
-
-def _ends() -> npt.NDArray[np.float64]:
-    import numpy as np
-
-    return np.array([-1.0, 1.0])
+    if domain["undeclared_nodata"] is not None:
+        empty = [f"  nodata      {domain['undeclared_nodata']:.9g} in all bands, undeclared"]
+    rows = []
+    for band in domain["bands"]:
+        index, name, *rest = band.values()
+        rows.append([index, name, domain["dtype"], domain["nodata"], *rest])
+    return [
+        *gsd,
+        *empty,
+        *_table(("band", "name", "type", "nodata", "unit", "scaling", "from", "to"), rows),
+    ]
 
 
 def _text(value: object) -> str:
     if value is None:
         return "-"
-    return f"{float(value):.6g}" if hasattr(value, "__float__") else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def _table(head: Sequence[str], cells: Sequence[Sequence[object]]) -> list[str]:
+    rows = [tuple(head), *(tuple(map(_text, row)) for row in cells)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     return [f"  {'  '.join(row)}".rstrip() for row in padded]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import click
 from click.core import ParameterSource
 
-from geocyclegan.catalogue import METHODS
+from geocyclegan.catalogue import DISCRIMINATORS, GENERATORS, METHODS
 from geocyclegan.cli.options import Settings, overwrite_option
 from geocyclegan.training.config import TrainConfig
 
@@ -21,9 +21,16 @@ _HINTS = get_type_hints(TrainConfig)
 
 
 def _option(
-    name: str, help: str, kind: Any = None, default: str | None = None
+    name: str,
+    help: str,
+    kind: Any = None,
+    default: str | None = None,
+    values: Iterable[str] | None = None,
 ) -> Callable[[Command], Command]:
-    """Make the option of a field of `TrainConfig`, which is where its default comes from."""
+    """Make the option of a field of `TrainConfig`, which is where its default comes from.
+
+    `values` are offered by the shell where the configuration, not the option, refuses others.
+    """
     field = name.partition("/")[0].lstrip("-").replace("-", "_")
     value = getattr(_DEFAULT, field)
     shown = default or (_defaults_of(field) if value is None else None)
@@ -33,8 +40,15 @@ def _option(
         type=kind or types[0],
         default=value,
         show_default=value is not None,
+        shell_complete=None if values is None else _offering(tuple(values)),
         help=help + (f"  [default: {shown}]" if shown else ""),
     )
+
+
+def _offering(
+    values: tuple[str, ...],
+) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    return lambda ctx, param, begun: [value for value in values if value.startswith(begun)]
 
 
 def _defaults_of(field: str) -> str:
@@ -60,11 +74,13 @@ def _by_method(values: dict[str, str]) -> str:
 @_option(
     "--method",
     "What to train: " + "; ".join(f"{m.name} ({m.summary})" for m in METHODS.values()) + ".",
+    values=METHODS,
 )
 @_option(
     "--generator",
     "Generators: resnet9, resnet6 (smaller), unet256, unet128, densenet, or of"
     " segmentation-models-pytorch smp-unet, smp-unetplusplus, smp-fpn or smp-segformer.",
+    values=GENERATORS,
 )
 @_option("--width", "Channels of the generators' first layer; of smp generators' decoder.")
 @click.option(
@@ -95,6 +111,7 @@ def _by_method(values: dict[str, str]) -> str:
 @_option(
     "--discriminator",
     "Discriminators: patch70, patch (--d-layers), pixel or multiscale (--d-scales).",
+    values=DISCRIMINATORS,
 )
 @_option("--d-layers", "Halvings of the discriminators patch and multiscale.", int, "3")
 @_option("--d-scales", "Scales of the discriminator multiscale.", int, "3")
@@ -351,7 +368,7 @@ def command(
 
     result = train(config, resume=resume, overwrite=overwrite, say=say)
     if result.leads and not settings.quiet:
-        click.echo(f"Trained {result.steps} steps: {result.run}")
+        click.echo(f"Trained {result.steps} step{'s' * (result.steps != 1)}: {result.run}")
         if METHODS[config.method].directions:
             click.echo(f"Next: geocyclegan infer SCENE --model {result.run} --out translated.tif")
         else:

@@ -10,17 +10,21 @@ from typing import Literal
 from geocyclegan.bundle import Bundle, Direction, load_bundle, newest_bundle
 from geocyclegan.device import choose_device
 from geocyclegan.errors import GeoCycleGANError, OptionError, SceneError
+from geocyclegan.files import refuse_as_folder
 from geocyclegan.inference.devices import count_devices, device_crew
 from geocyclegan.inference.engine import EngineOptions
 from geocyclegan.inference.options import TranslateOptions
 from geocyclegan.inference.precision import Precision
 from geocyclegan.inference.statistics import STATS_MEMORY, NormStats, StatisticsOptions
 from geocyclegan.inference.translate import load_generator, refuse_output, translate_scene_with
-from geocyclegan.raster.bandfiles import short_name
+from geocyclegan.raster.naming import distinct_names
 from geocyclegan.raster.sources import expand_scenes
 
 RUNS = Path("runs")
 """Where the newest run is looked for."""
+
+PRODUCT = Path("translated.tif")
+"""What the product of one scene is called; of several, the folder of this name without suffix."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class InferOptions:
     """The options of `infer`.
 
     Attributes:
-        out: GeoTIFF to write; with several scenes, a folder for SCENE_DIRECTION.tif each.
+        out: GeoTIFF to write; with several scenes, a folder for SCENE_DIRECTION.tif each; None:
+            "translated.tif", or the folder "translated".
         model: run or bundle folder; None: the newest run in `runs`.
         direction: "a2b" or "b2a"; None: a2b, or the one way that the model knows.
         bands: bands of the scene in the model's order; None: those that the model names.
@@ -51,7 +56,7 @@ class InferOptions:
         overwrite: replace products that exist.
     """
 
-    out: Path = Path("translated.tif")
+    out: Path | None = None
     model: Path | None = None
     direction: Direction | None = None
     bands: tuple[str, ...] | None = None
@@ -197,12 +202,21 @@ def _recorded(bundle: Bundle, direction: Direction) -> list[str]:
     return sources
 
 
-def product_paths(sources: Sequence[str], out: Path, direction: Direction) -> list[Path]:
+def product_paths(sources: Sequence[str], out: Path | None, direction: Direction) -> list[Path]:
     """Name the product of each scene.
 
+    Scenes whose files are called alike are told apart by their folders, see `distinct_names`.
+
+    Args:
+        sources: the scenes.
+        out: a GeoTIFF for one scene, or a folder; None: `translated.tif`, or `translated`.
+        direction: which way they are translated.
+
     Raises:
-        OptionError: `out` does not fit the number of scenes, or two products would have one name.
+        OptionError: `out` does not fit the number of scenes.
     """
+    if out is None:
+        out = PRODUCT if len(sources) == 1 else PRODUCT.with_suffix("")
     is_folder = out.is_dir() or not out.suffix
     if len(sources) == 1 and not is_folder:
         if out.suffix.lower() not in (".tif", ".tiff"):
@@ -212,10 +226,5 @@ def product_paths(sources: Sequence[str], out: Path, direction: Direction) -> li
         raise OptionError(
             f"--out {out}: {len(sources)} scenes need a folder; name one, such as {out.stem}/"
         )
-    products = [out / f"{short_name(source)}_{direction}.tif" for source in sources]
-    if len(set(products)) < len(products):
-        raise OptionError(
-            "two of the scenes have one name, so their products would overwrite each other;"
-            " translate them into two folders"
-        )
-    return products
+    refuse_as_folder(out)
+    return [out / f"{name}_{direction}.tif" for name in distinct_names(sources)]

@@ -11,7 +11,7 @@ from affine import Affine
 from geocyclegan import __version__
 from geocyclegan.bundle import Bundle
 from geocyclegan.errors import OptionError, OutputError
-from geocyclegan.files import make_folder, output_lock
+from geocyclegan.files import make_folder, output_lock, refuse_as_folder
 from geocyclegan.models.dcgan import seeded_noise
 from geocyclegan.progress import Progress
 from geocyclegan.raster.grid import Grid
@@ -54,8 +54,7 @@ def sample_scenes(
     if count < 1:
         raise OptionError(f"--n {count}: expected 1 or more")
     maker = bundle.maker("a", device)
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"--out {out}: a file; name the folder to write to")
+    refuse_as_folder(out)
     paths = [out / f"sample_{seed}_{number:05d}.tif" for number in range(count)]
     there = [path for path in paths if path.exists()]
     if there and not overwrite:

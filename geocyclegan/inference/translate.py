@@ -301,13 +301,14 @@ def refuse_output(scene_path: str, out: Path, overwrite: bool) -> None:
     """Refuse an output that is the input, is a folder, or exists and may not be replaced.
 
     Raises:
-        OutputError: it is one of these.
+        OptionError: it is the input or a folder, so that another name is wanted.
+        OutputError: it exists.
     """
     if out.is_dir():
-        raise OutputError(f"--out {out}: a folder; name the GeoTIFF to write")
+        raise OptionError(f"--out {out}: a folder; name the GeoTIFF to write")
     if out.exists() and any(
         os.path.exists(path) and os.path.samefile(out, path) for path in paths_of(scene_path)
     ):
-        raise OutputError(f"--out {out}: it is the input scene; choose another name")
+        raise OptionError(f"--out {out}: it is the input scene; choose another name")
     if out.exists() and not overwrite:
         raise OutputError(f"--out {out}: it exists; give --overwrite or choose another name")

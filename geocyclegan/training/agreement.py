@@ -1,7 +1,7 @@
 """Whether translations agree with the truth, where pairs tell it: the check for a flipped meaning.
 
 No unpaired loss notices a model that draws fields as water and water as fields. A pair does: there
-the correlation between translation and truth is negative, or no better than with another place.
+the correlation between translation and truth is negative, or less than with another place.
 """
 
 from __future__ import annotations
@@ -13,6 +13,14 @@ from torch import Tensor
 
 from geocyclegan.methods.base import Direction, Method, ends
 from geocyclegan.raster.domain import Domain
+from geocyclegan.training.evidence import (
+    Finding,
+    block_sums,
+    is_clearly_negative,
+    jackknife_variance,
+    leave_out,
+    way_of,
+)
 from geocyclegan.training.pairs import FixedPairs
 from geocyclegan.training.validate import MOST_PAIRS
 
@@ -21,7 +29,7 @@ class Correlation:
     """Pearson's correlation of each band, over all valid pixels that it was given."""
 
     def __init__(self) -> None:
-        self._sums: Tensor | None = None
+        self._sums: list[Tensor] = []
 
     def update(self, x: Tensor, y: Tensor, valid: Tensor | None) -> None:
         """Count images in.
@@ -34,25 +42,39 @@ class Correlation:
         x, y = x.double(), y.double()
         weight = torch.ones_like(x[:, :1]) if valid is None else valid.double()
         terms = (torch.ones_like(x), x, y, x * x, y * y, x * y)
-        sums = torch.stack([(term * weight).sum(dim=(0, 2, 3)) for term in terms])
-        self._sums = sums if self._sums is None else self._sums + sums
+        sums = [block_sums(term * weight) for term in terms]
+        self._sums.append(torch.stack(sums).permute(1, 3, 0, 2))
+
+    @property
+    def sums(self) -> Tensor:
+        """Sums over blocks of n, x, y, x², y² and xy: (images, blocks, 6, bands)."""
+        return torch.cat(self._sums)
 
     def bands(self) -> list[float]:
         """Return the correlation of each band; 0 where one side is constant, which says nothing."""
-        if self._sums is None:
-            return []
-        n, x, y, xx, yy, xy = self._sums
-        n = n.clamp_min(1.0)
-        spread = (xx - x * x / n).clamp_min(0.0) * (yy - y * y / n).clamp_min(0.0)
-        # What is left of the rounding of a constant is no spread.
-        known = spread > (1e-9 * n) ** 2
-        values = torch.where(known, (xy - x * y / n) / spread.clamp_min(1e-30).sqrt(), 0.0)
-        return [float(value) for value in values.clamp(-1.0, 1.0)]
+        return _correlations(self.sums.sum((0, 1))).tolist() if self._sums else []
 
     def mean(self) -> float:
         """Return the mean over the bands."""
         bands = self.bands()
         return sum(bands) / max(len(bands), 1)
+
+    def without(self, weights: Tensor | None = None) -> Tensor:
+        """Return the mean over the bands with each part left out, see `evidence.leave_out`."""
+        sums = self.sums
+        weights = sums[:, :, 0, 0] if weights is None else weights
+        return _correlations(leave_out(sums, weights)).mean(-1)
+
+
+def _correlations(sums: Tensor) -> Tensor:
+    """Turn sums (..., 6, bands) into correlations (..., bands)."""
+    n, x, y, xx, yy, xy = sums.unbind(-2)
+    n = n.clamp_min(1.0)
+    spread = (xx - x * x / n).clamp_min(0.0) * (yy - y * y / n).clamp_min(0.0)
+    # What is left of the rounding of a constant is no spread.
+    known = spread > (1e-9 * n) ** 2
+    values = torch.where(known, (xy - x * y / n) / spread.clamp_min(1e-30).sqrt(), 0.0)
+    return values.clamp(-1.0, 1.0)
 
 
 def agreement(
@@ -61,7 +83,7 @@ def agreement(
     domains: tuple[Domain, Domain],
     device: torch.device,
     stop: Callable[[], bool] = lambda: False,
-) -> dict[str, float] | None:
+) -> Finding | None:
     """Correlate the translations of pairs with their truth; None if `stop` came true.
 
     Args:
@@ -74,7 +96,8 @@ def agreement(
     Returns:
         For each direction, such as a2b: `r_a2b`, the mean over the bands; `r_a2b_swapped`, the same
         with the truth of the next pair, where there are two or more; and `r_a2b_NAME` of each band,
-        where there are two or more.
+        where there are two or more. A sign of a flip is a correlation that is clearly below 0,
+        worse than that of a constant, or clearly below that with the truth of other places.
 
     Raises:
         ChipsError: a chip cannot be read.
@@ -90,41 +113,41 @@ def agreement(
         for direction in directions:
             source, target, _ = ends(direction)
             images, valid = batch.side(source)
-            translation = method.translate(images, valid, direction)
+            # The others of the batch are there for its statistics; their own turns come.
+            translation = method.translate(images, valid, direction)[:1]
             truth, known = batch.side(target)
-            true[direction].update(translation, truth, known)
+            true[direction].update(translation, truth[:1], _first(known))
             if other != index:
-                elsewhere_truth, mask = elsewhere.side(target)
-                # Statistics that several crops share come in sets, the last of a scene is smaller.
-                count = min(len(translation), len(elsewhere_truth))
-                swapped[direction].update(
-                    translation[:count],
-                    elsewhere_truth[:count],
-                    _joint(valid, mask, count),
-                )
-    return {
-        name: value
-        for direction in directions
-        for name, value in _columns(
-            direction, true[direction], swapped[direction], domains, len(chosen)
-        ).items()
-    }
+                truth, mask = elsewhere.side(target)
+                swapped[direction].update(translation, truth[:1], _joint(valid, mask))
+    columns: dict[str, float] = {}
+    signs: list[str] = []
+    for direction in directions:
+        found = true[direction], swapped[direction] if len(chosen) > 1 else None
+        columns |= _columns(direction, *found, domains)
+        sign = _sign_of_a_flip(direction, *found)
+        if sign is not None:
+            signs.append(f"{sign}, on {len(chosen)} pair{'s' * (len(chosen) != 1)}")
+    return Finding(columns, tuple(signs))
 
 
-def _joint(valid: Tensor | None, other: Tensor | None, count: int) -> Tensor | None:
-    masks = [mask[:count].bool() for mask in (valid, other) if mask is not None]
+def _first(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else mask[:1]
+
+
+def _joint(valid: Tensor | None, other: Tensor | None) -> Tensor | None:
+    masks = [mask[:1].bool() for mask in (valid, other) if mask is not None]
     return torch.stack(masks).all(dim=0) if masks else None
 
 
 def _columns(
     direction: Direction,
     true: Correlation,
-    swapped: Correlation,
+    swapped: Correlation | None,
     domains: tuple[Domain, Domain],
-    count: int,
 ) -> dict[str, float]:
     columns = {f"r_{direction}": true.mean()}
-    if count > 1:
+    if swapped is not None:
         columns[f"r_{direction}_swapped"] = swapped.mean()
     labels = domains["ab".index(ends(direction)[1])].labels
     if len(labels) > 1:
@@ -135,22 +158,21 @@ def _columns(
     return columns
 
 
-def signs_of_a_flip(columns: dict[str, float]) -> str | None:
-    """Say what is wrong with what `agreement` found, or None.
-
-    A correlation below 0 is worse than that of a constant; one that is not above that with the
-    truth of other places owes nothing to what the image shows.
-    """
-    for direction in ("a2b", "b2a"):
-        found, swapped = columns.get(f"r_{direction}"), columns.get(f"r_{direction}_swapped")
-        if found is None:
-            continue
-        way = " to ".join(direction.upper().split("2"))
-        if found < 0.0:
-            return f"translations {way} correlate negatively with the truth ({found:.2f})"
-        if swapped is not None and found <= swapped:
-            return (
-                f"translations {way} correlate no better with the truth ({found:.2f}) than with"
-                f" that of other places ({swapped:.2f})"
-            )
+def _sign_of_a_flip(
+    direction: Direction, true: Correlation, swapped: Correlation | None
+) -> str | None:
+    """Say what is clearly wrong with the correlations of a direction, or None."""
+    way, found, without = way_of(direction), true.mean(), true.without()
+    if is_clearly_negative(found, jackknife_variance(without)):
+        return f"translations {way} correlate negatively with the truth ({found:.2f})"
+    if swapped is None:
+        return None
+    elsewhere = swapped.mean()
+    # The same parts of a translation are left out on both sides.
+    apart = without - swapped.without(true.sums[:, :, 0, 0])
+    if is_clearly_negative(found - elsewhere, jackknife_variance(apart)):
+        return (
+            f"translations {way} correlate less with the truth ({found:.2f}) than with that of"
+            f" other places ({elsewhere:.2f})"
+        )
     return None

@@ -23,6 +23,14 @@ from geocyclegan.methods.base import Method, Side, ends
 from geocyclegan.training.augment import centred
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Budget, Chips, LevelReader, stack
+from geocyclegan.training.evidence import (
+    Finding,
+    block_sums,
+    is_clearly_negative,
+    jackknife_variance,
+    leave_out,
+    way_of,
+)
 from geocyclegan.training.validate import MOST_PAIRS
 
 log = logging.getLogger(__name__)
@@ -80,8 +88,7 @@ class ClassMeans:
 
     def __init__(self, codes: tuple[int, ...]) -> None:
         self._codes = codes
-        self._sums: dict[int, Tensor] = {}
-        self._counts = dict.fromkeys(codes, 0)
+        self._sums: list[Tensor] = []
 
     def update(self, images: Tensor, valid: Tensor | None, codes: Tensor) -> None:
         """Take an image in.
@@ -91,22 +98,37 @@ class ClassMeans:
             valid: mask (1, 1, height, width); None: all are valid.
             codes: classes (height, width).
         """
-        values = images[0].double().cpu()
+        # The last row counts the pixels.
+        values = torch.cat([images[0].double().cpu(), torch.ones(1, *codes.shape).double()])
+        found = []
         for code in self._codes:
             chosen = codes == code
             if valid is not None:
                 chosen &= valid[0, 0].cpu().bool()
-            self._counts[code] += int(chosen.sum())
-            self._sums[code] = values[:, chosen].sum(1) + self._sums.get(code, 0.0)
-
-    def of(self, codes: tuple[int, ...]) -> Tensor:
-        """Return the means (classes, bands) of classes that were seen."""
-        return torch.stack([self._sums[code] / self._counts[code] for code in codes])
+            found.append(block_sums(values * chosen))
+        self._sums.append(torch.stack(found).permute(2, 0, 1))
 
     @property
-    def seen(self) -> tuple[int, ...]:
-        """Classes with any pixels."""
-        return tuple(code for code in self._codes if self._counts[code])
+    def seen(self) -> tuple[bool, ...]:
+        """Whether each class has any pixels."""
+        return tuple((self._all().sum((0, 1))[:, -1] > 0).tolist())
+
+    def whole(self) -> Tensor:
+        """Return the means (classes, bands); those of classes without pixels are not finite."""
+        return _means(self._all().sum((0, 1)))
+
+    def without(self) -> Tensor:
+        """Return the means with each part left out, (parts, classes, bands)."""
+        sums = self._all()
+        return _means(leave_out(sums, sums[..., -1].sum(-1)))
+
+    def _all(self) -> Tensor:
+        """Sums over blocks, the last of them counts: (images, blocks, classes, bands + 1)."""
+        return torch.stack(self._sums)
+
+
+def _means(sums: Tensor) -> Tensor:
+    return sums[..., :-1] / sums[..., -1:]
 
 
 class ClassCheck:
@@ -125,7 +147,7 @@ class ClassCheck:
 
     def __call__(
         self, method: Method, device: torch.device, stop: Callable[[], bool] = lambda: False
-    ) -> dict[str, float] | None:
+    ) -> Finding | None:
         """Compare them now.
 
         Args:
@@ -136,12 +158,14 @@ class ClassCheck:
         Returns:
             For each direction, `classes_a2b`: the correlation of the class means of translations
             with those of real images, over classes and bands, each band less its mean over the
-            classes; left out where the classes look alike. None if `stop` came true.
+            classes; left out where the classes look alike. None if `stop` came true. A sign of a
+            flip is a correlation that is clearly below 0.
 
         Raises:
             ChipsError: a chip cannot be read.
         """
-        found: dict[str, float] = {}
+        columns: dict[str, float] = {}
+        signs: list[str] = []
         for direction in method.generators():
             home, away, _ = ends(direction)
             made, crops = ClassMeans(self.codes), self._crops[home]
@@ -151,12 +175,16 @@ class ClassCheck:
                 images, valid, codes = crops.load(index)
                 there = None if valid is None else valid.to(device)
                 made.update(method.translate(images.to(device), there, direction), valid, codes)
-            real = self._means(away)
-            codes_seen = tuple(code for code in made.seen if code in real.seen)
-            value = _correlation(made, real, codes_seen) if len(codes_seen) > 1 else None
-            if value is not None:
-                found[f"classes_{direction}"] = value
-        return found
+            contrast = _Contrast.of(made, self._means(away))
+            if contrast is None:
+                continue
+            value = columns[f"classes_{direction}"] = contrast.correlation()
+            if is_clearly_negative(value, contrast.variance()):
+                signs.append(
+                    f"classes, translated {way_of(direction)}, look the other way round"
+                    f" ({value:.2f})"
+                )
+        return Finding(columns, tuple(signs))
 
     def _means(self, side: Side) -> ClassMeans:
         """Those of real images, which stay the same."""
@@ -168,12 +196,65 @@ class ClassCheck:
         return self._real[side]
 
 
-def _correlation(made: ClassMeans, real: ClassMeans, codes: tuple[int, ...]) -> float | None:
-    x, y = (means.of(codes) for means in (made, real))
-    x, y = x - x.mean(0), y - y.mean(0)
-    if float(y.abs().max()) < _LEAST_CONTRAST or not x.any():
-        return None
-    return float((x * y).sum() / (x.square().sum() * y.square().sum()).sqrt())
+@dataclass(frozen=True)
+class _Contrast:
+    """How the classes differ in translations and in real images.
+
+    Attributes:
+        made: of translations.
+        real: of real images.
+        chosen: classes that both have.
+    """
+
+    made: ClassMeans
+    real: ClassMeans
+    chosen: Tensor
+
+    @classmethod
+    def of(cls, made: ClassMeans, real: ClassMeans) -> _Contrast | None:
+        """Return what can be compared; None where the classes look alike."""
+        both = [a and b for a, b in zip(made.seen, real.seen, strict=True)]
+        found = cls(made, real, torch.tensor(both))
+        if sum(both) < 2:
+            return None
+        x, y = found._whole()
+        return None if float(y.abs().max()) < _LEAST_CONTRAST or not x.any() else found
+
+    def correlation(self) -> float:
+        """Return the correlation over classes and bands."""
+        x, y = self._whole()
+        return float((x * y).sum() / (x.square().sum() * y.square().sum()).sqrt())
+
+    def variance(self) -> float:
+        """Return the variance of the correlation, by that of a slope.
+
+        Of two classes in one band the correlation is 1 or -1 however little they differ. The slope
+        of the translations' contrast over the real one has its sign and tells how little that is;
+        its relative error stands for that of the correlation.
+        """
+        x, y = self._whole()
+        slope = float(_slope(x, y))
+        variance = jackknife_variance(
+            torch.stack([_slope(_centred(means[self.chosen]), y) for means in self.made.without()])
+        ) + jackknife_variance(
+            torch.stack([_slope(x, _centred(means[self.chosen])) for means in self.real.without()])
+        )
+        return variance * (self.correlation() / slope) ** 2 if slope else float("inf")
+
+    def _whole(self) -> tuple[Tensor, Tensor]:
+        x, y = self.made.whole()[self.chosen], self.real.whole()[self.chosen]
+        return _centred(x), _centred(y)
+
+
+def _centred(means: Tensor) -> Tensor:
+    """Take from each band its mean over the classes; a class that is not there is 0 then."""
+    known = means.isfinite()
+    middle = means.nan_to_num(0.0).sum(0) / known.sum(0).clamp_min(1)
+    return torch.where(known, means - middle, 0.0)
+
+
+def _slope(x: Tensor, y: Tensor) -> Tensor:
+    return (x * y).sum() / y.square().sum().clamp_min(1e-30)
 
 
 def class_check(config: TrainConfig, chips: Chips, budget: Budget) -> ClassCheck | None:
@@ -202,13 +283,3 @@ def _labelled(chips: Chips, own: ChipSet, budget: Budget, crop: int) -> Labelled
         return None
     there = tuple(i for i, path in enumerate(labels.paths) if path is not None)
     return LabelledCrops(LevelReader(own, budget), labels, there, crop)
-
-
-def signs_of_swapped_classes(columns: dict[str, float]) -> str | None:
-    """Say what is wrong with what a `ClassCheck` found, or None."""
-    for direction in ("a2b", "b2a"):
-        found = columns.get(f"classes_{direction}")
-        if found is not None and found < 0.0:
-            way = " to ".join(direction.upper().split("2"))
-            return f"classes, translated {way}, look the other way round ({found:.2f})"
-    return None

@@ -34,6 +34,7 @@ from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Budget, Chips, prefetched
 from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted, known_pairs
+from geocyclegan.training.pace import Pace
 from geocyclegan.training.placing import settings_kept
 from geocyclegan.training.precision import PrecisionName, describe_choice
 from geocyclegan.training.ranks import Ranks
@@ -93,8 +94,8 @@ def train(
         config: what to train.
         resume: go on with the run `config.name` up to `config.steps` in total.
         overwrite: replace a run of that name.
-        say: takes what a user should know of a choice that was made for them: that training is in
-            less than single precision. Called in one process only.
+        say: takes what a user should know: that training is in less than single precision, or
+            that it will take hours on a CPU. Called in one process only.
 
     Raises:
         OptionError: an option does not fit the chips, the networks or the run; nothing was written.
@@ -131,7 +132,7 @@ def train(
             del checkpoint
             ranks.lead(lambda: _prepare(run, config, state.step))
             with cached(config.cache, run.path, ranks) as budget:
-                return _Trainer(config, chips, run, state, stop, ranks, budget).fit()
+                return _Trainer(config, chips, run, state, stop, ranks, budget, say).fit()
     except GeoCycleGANError as error:
         if ranks.leads:
             raise
@@ -189,11 +190,13 @@ class _Trainer:
         stop: StopRequest,
         ranks: Ranks,
         budget: Budget,
+        say: Callable[[str], None],
     ) -> None:
         self._config, self._chips, self._run = config, chips, run
         self._state, self._stop, self._ranks = state, stop, ranks
         self._total, self._crop = config.steps or 0, config.crop or 0
         cuda = state.device.type == "cuda"
+        self._say, self._pace = say, None if cuda else Pace(config, self._total)
         self._feed = feed = make_feed(config, chips, budget, ranks, cuda=cuda)
         self._batches = hinted(feed.batches, config, chips, budget, ranks, cuda=cuda)
         self._reporter: Reporter | None = None
@@ -239,6 +242,7 @@ class _Trainer:
                 if is_logged or state.meter.cheap:
                     self._ranks.together(self._require_finite_losses)
                 progress.update(1, **(self._write_losses(lr) if is_logged else {}))
+                self._advise()
                 if self._due(config.save_every):
                     self._save()
                 self._look()
@@ -267,6 +271,11 @@ class _Trainer:
             )
         self._save_once()
         return True
+
+    def _advise(self) -> None:
+        advice = None if self._pace is None else self._pace.advice(self._state.step)
+        if advice is not None and self._ranks.leads:
+            self._say(advice)
 
     def _due(self, every: int) -> bool:
         return is_due(self._state.step, every, self._total)

@@ -11,10 +11,11 @@ from typing import Self
 import torch
 
 from geocyclegan.raster.picture import save_png
-from geocyclegan.training.agreement import agreement, signs_of_a_flip
-from geocyclegan.training.classes import ClassCheck, signs_of_swapped_classes
+from geocyclegan.training.agreement import agreement
+from geocyclegan.training.classes import ClassCheck
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Chips
+from geocyclegan.training.evidence import EARLIEST_STEP, Finding
 from geocyclegan.training.features import Features
 from geocyclegan.training.logs import CsvLog, TensorBoardLog
 from geocyclegan.training.pairs import FixedPairs
@@ -125,30 +126,28 @@ class Reporter:
             errors = validate(method, self._held_out, device, stop, self._features)
         if errors is None:
             return None
-        signs: list[str] = []
+        found: list[Finding | None] = []
         if self._pairs is not None:
-            agreed = agreement(method, self._pairs, self._domains, device, stop)
-            if agreed is None:
-                return None
-            errors |= agreed
-            sign = signs_of_a_flip(agreed)
-            signs += [] if sign is None else [f"{sign}, on {len(self._pairs)} pairs"]
+            found.append(agreement(method, self._pairs, self._domains, device, stop))
         if self._classes is not None:
-            compared = self._classes(method, device, stop)
-            if compared is None:
+            found.append(self._classes(method, device, stop))
+        signs: list[str] = []
+        for each in found:
+            if each is None:
                 return None
-            errors |= compared
-            sign = signs_of_swapped_classes(compared)
-            signs += [] if sign is None else [sign]
+            errors |= each.columns
+            signs += each.signs
         self._warn(signs)
         return errors
 
     def _warn(self, signs: list[str]) -> None:
         """Tell of signs of a flip, once when it begins, and at the end.
 
-        Most of the steps in between would say the same.
+        Most of the steps in between would say the same, and the first ones nothing.
         """
         step = self._state.step
+        if step < EARLIEST_STEP:
+            return
         if signs and (not self._has_warned or step == self._config.steps):
             log.warning(
                 "step %d: %s: the meaning may be flipped; look at the panels, and let pairs tell it"

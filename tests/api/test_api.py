@@ -134,7 +134,7 @@ def test_chip_train_infer(tmp_path: Path, make_raster: MakeRaster) -> None:
     assert read(product).shape == (2, 64, 64)
     with pytest.raises(OptionError, match="stepz: no option of train"):
         gcg.train(chips, stepz=3)  # type: ignore[call-arg]
-    with pytest.raises(OptionError, match="domain='c': choose one of: 'a', 'b'"):
+    with pytest.raises(OptionError, match="domain='c'"):
         gcg.chip("x.tif", domain="c")  # type: ignore[arg-type]
 
 

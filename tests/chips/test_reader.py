@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from geocyclegan.chips.reader import ChipSet
-from geocyclegan.errors import ChipsError
+from geocyclegan.errors import ChipsError, NotFoundError, OptionError
 
 
 def picture(seed: int, size: int = 16, bands: int = 3) -> npt.NDArray[np.uint8]:
@@ -132,10 +132,10 @@ def test_bad_arrays(tmp_path: Path, content: Any, words: str) -> None:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(ChipsError, match=r"nowhere.*geocyclegan chip SCENE --domain b"):
+    with pytest.raises(NotFoundError, match=r"nowhere.*geocyclegan chip SCENE --domain b"):
         ChipSet.open(tmp_path / "nowhere", "b")
     (tmp_path / "file.tif").touch()
-    with pytest.raises(ChipsError, match=r"file\.tif: a file, where a chip folder was expected"):
+    with pytest.raises(OptionError, match=r"file\.tif: a file, where a chip folder was expected"):
         ChipSet.open(tmp_path / "file.tif", "b")
     (tmp_path / "train_b").mkdir()
     with pytest.raises(ChipsError, match=r"train_b.*geocyclegan chip SCENE --domain b"):

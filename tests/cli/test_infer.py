@@ -12,41 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-import torch
 from click.testing import CliRunner, Result
 
-from geocyclegan.bundle import save_bundle
 from geocyclegan.cli.main import cli
 from geocyclegan.files import sha256
-from geocyclegan.models.registry import build_generator
-from geocyclegan.raster.domain import BandInfo, Domain
-from geocyclegan.raster.radiometry import BandScaling
 
 MakeRaster = Any
-
-
-@pytest.fixture
-def work(tmp_path: Path, make_raster: MakeRaster, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with two scenes and a run that was trained on the first."""
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for name in ("one.tif", "two.tif"):
-        make_raster(name, rng.integers(1, 255, (2, 40, 50)).astype(np.uint8), names=("VV", "VH"))
-    torch.manual_seed(0)
-    scaling = BandScaling("linear", (0.0, 255.0), (-1.0, 1.0))
-    a = Domain((BandInfo(scaling, "VV"), BandInfo(scaling, "VH")), "uint8", None, 10.0)
-    b = Domain((BandInfo(scaling, "red"),), "uint8", None, 10.0)
-    there = build_generator("resnet6", in_channels=2, out_channels=1, width=2)
-    back = build_generator("resnet6", in_channels=1, out_channels=2, width=2)
-    save_bundle(
-        tmp_path / "runs" / "first" / "model",
-        method="cyclegan",
-        generators={"a2b": ("resnet6", there), "b2a": ("resnet6", back)},
-        domains={"a": a, "b": b},
-        tile=32,
-        training={"scenes": {"a": [str(tmp_path / "one.tif")], "b": []}},
-    )
-    return tmp_path
 
 
 def infer(*args: str) -> Result:
@@ -70,6 +41,38 @@ def test_several_scenes_go_to_a_folder(work: Path) -> None:
     assert again.exit_code == 1
     assert "--overwrite" in again.output
     assert infer("one.tif", "two.tif", "--out", "products", "--overwrite").exit_code == 0
+
+
+def test_the_scenes_of_a_training_with_several_go_to_a_folder(
+    work: Path, make_raster: MakeRaster
+) -> None:
+    """And those that are called alike are told apart by their folders."""
+    (work / "runs" / "first" / "model" / "model.json").write_text(
+        (work / "runs" / "first" / "model" / "model.json")
+        .read_text()
+        .replace(f'"{work}/one.tif"', f'"{work}/one.tif", "{work}/p/one.tif"')
+    )
+    pixels = np.random.default_rng(1).integers(1, 255, (2, 30, 20)).astype(np.uint8)
+    make_raster("p/one.tif", pixels, names=("VV", "VH"))
+    result = infer()
+    assert result.exit_code == 0, result.output
+    names = {f"{work.name}_one_a2b.tif", "p_one_a2b.tif"}
+    assert {p.name for p in (work / "translated").iterdir()} == names
+    with rasterio.open(work / "translated" / "p_one_a2b.tif") as product:
+        assert product.tags()["GEOCYCLEGAN_SOURCE"] == "one.tif"
+        assert product.shape == (30, 20)
+    again = infer()
+    assert again.exit_code == 1
+    assert "--overwrite" in again.output
+    assert not (work / "translated.tif").exists()
+
+
+def test_a_file_where_the_folder_would_be(work: Path) -> None:
+    (work / "translated").write_text("mine")
+    result = infer("one.tif", "two.tif")
+    assert result.exit_code == 2, result.output
+    assert "translated: a file, where a folder was expected" in result.output
+    assert (work / "translated").read_text() == "mine"
 
 
 def test_one_bad_scene_does_not_cost_the_others(work: Path) -> None:
@@ -180,7 +183,7 @@ def test_quiet_says_nothing(work: Path) -> None:
         (["none.tif"], 2, "none.tif: no such file"),
         (["one.tif", "--model", "runs/none"], 2, "no such model"),
         (["one.tif", "--model", "."], 1, "model.json"),
-        (["one.tif", "--out", "one.tif", "--overwrite"], 1, "it is the input"),
+        (["one.tif", "--out", "one.tif", "--overwrite"], 2, "it is the input"),
         (["one.tif", "--out", "one.png"], 2, "GeoTIFF"),
         (["one.tif", "two.tif", "--out", "p.tif"], 2, "need a folder"),
         (["one.tif", "--direction", "b2a"], 1, "the model wants 1 band (red)"),

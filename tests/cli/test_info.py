@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,3 +163,98 @@ def test_histograms_of_a_scene_and_of_chips(work: Path) -> None:
         assert len(set(scene.getdata())) > 4  # bars, percentiles and knots
     assert run("info", "chips", "--histogram", "chips.png").exit_code == 1
     assert run("info", "model", "--histogram", "model.png").exit_code == 2
+
+
+def as_json(*arguments: str) -> Any:
+    result = run("info", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_scene_as_json(work: Path) -> None:
+    facts = as_json("sar.tif", "--bands", "VH", "--quicklook", "look.png")
+    assert Path("look.png").exists()
+    (band,) = facts.pop("bands")
+    with rasterio.open("sar.tif") as scene:
+        assert facts.pop("transform") == list(scene.transform)[:6]
+        assert facts.pop("bounds") == list(scene.bounds)
+        assert facts.pop("block_shape") == list(scene.block_shapes[0])
+        values = scene.read(2, masked=True)
+    assert facts == {
+        "kind": "scene",
+        "path": "sar.tif",
+        "height": 64,
+        "width": 96,
+        "count": 1,
+        "crs": "EPSG:32630",
+        "res": [10.0, 10.0],
+        "gsd": pytest.approx(10.0, rel=0.01),
+        "valid": 0.75,
+        "sample_shape": [64, 96],
+        "quicklook": "look.png",
+        "histogram": None,
+    }
+    assert band == {
+        "index": 2,
+        "name": "VH",
+        "dtype": "uint16",
+        "nodata": 0.0,
+        "unit": None,
+        "scale": 1.0,
+        "offset": 0.0,
+        "min": float(values.min()),
+        "mean": pytest.approx(float(values.mean())),
+        "max": float(values.max()),
+    }
+
+
+def test_chips_as_json(work: Path) -> None:
+    facts = as_json("chips")
+    assert facts.keys() == {"kind", "path", "domains", "missing", "quicklook", "histogram"}
+    assert "no chip of domain b" in facts["missing"]["b"]
+    domain = facts["domains"]["a"]
+    assert domain["train"] + domain["val"] > 4
+    assert (domain["size"], domain["virtual"]) == (16, False)
+    assert domain["scenes"] == [str(work / "sar.tif")]
+    assert (domain["dtype"], domain["nodata"], domain["undeclared_nodata"]) == ("uint16", 0, None)
+    first = domain["bands"][0]
+    assert first.keys() == {"index", "name", "unit", "scaling", "from", "to"}
+    assert 0 < first["from"] < first["to"] < 200
+
+
+def test_a_model_as_json(work: Path) -> None:
+    facts = as_json("model")
+    assert {"quicklook", "histogram"} & facts.keys() == set()
+    assert (facts["kind"], facts["method"], facts["steps"]) == ("model", "cyclegan", 7)
+    assert (facts["tile"], facts["pool"], facts["device"]) == (64, "crop", None)
+    assert facts["norm_stats"] == ["sample", "exact", "dense", "tile"]
+    assert facts["export"] == ["onnx", "torch", "deepness", "mlm"]
+    assert len(facts["weights_sha256"]) == 64
+    spec = facts["generators"]["a2b"]
+    assert (spec["name"], spec["halo"], spec["wants"], spec["gives"]) == (
+        *("resnet6", 60),
+        *(["VV"], ["VV"]),
+    )
+    assert facts["domains"]["b"]["bands"][0]["to"] == 255.0
+
+
+def test_json_has_no_nan(work: Path) -> None:
+    pixels = np.full((1, 8, 8), np.nan, np.float32)
+    profile = {"driver": "GTiff", "count": 1, "height": 8, "width": 8, "dtype": "float32"}
+    with rasterio.open("nan.tif", "w", **profile, nodata=np.nan) as scene:
+        scene.write(pixels)
+    facts = as_json("nan.tif")
+    assert facts["crs"] is None
+    assert facts["valid"] == 0.0
+    assert facts["bands"][0]["nodata"] == "nan"
+    assert facts["bands"][0]["mean"] is None
+
+
+def test_a_picture_is_no_other_file(work: Path) -> None:
+    scene = Path("sar.tif").read_bytes()
+    Path("sar.tif").rename("sar.png")
+    for name in ("look.tif", "sar.png"):
+        result = run("info", "sar.png", "--quicklook", name, "--overwrite")
+        assert result.exit_code == 2, result.output
+        assert "PNG" in result.stderr or "it is the input" in result.stderr
+    assert Path("sar.png").read_bytes() == scene

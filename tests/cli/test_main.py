@@ -83,6 +83,15 @@ def test_shells_complete(shell: str, words: str) -> None:
     if shell == "bash":
         words = "geocyclegan export --format d"
         assert "deepness" in ask("bash_complete", COMP_WORDS=words, COMP_CWORD="3")
+        for option, value in (
+            ("method", "munit"),
+            ("generator", "smp-unet"),
+            ("discriminator", "pixel"),
+        ):
+            words = f"geocyclegan train --{option} {value[:2]}"
+            found = ask("bash_complete", COMP_WORDS=words, COMP_CWORD="3")
+            assert value in found
+            assert "resnet9" not in found
 
 
 def test_every_command_shows_an_example() -> None:
@@ -142,3 +151,26 @@ def test_progress_as_json_lines(tmp_path: Path) -> None:
     assert all(line["event"] == "progress" for line in lines)
     last = lines[-1]
     assert last["done"] == last["total"] > 0
+
+
+def test_what_the_shell_offers_is_what_there_is() -> None:
+    from geocyclegan.catalogue import DISCRIMINATORS, GENERATORS, own_generators
+    from geocyclegan.models.registry import discriminators, generators
+
+    assert set(GENERATORS) == set(generators.names()) - own_generators()
+    assert set(DISCRIMINATORS) == set(discriminators.names())
+
+
+def test_the_demo_says_how_to_have_the_program_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it was called by its path, as the README does."""
+    from geocyclegan.cli import demo
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert demo._activation() == "  source .venv/bin/activate\n"
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    assert demo._activation() == ""

@@ -79,7 +79,7 @@ def test_a_file_holds_the_same_names_and_the_command_line_comes_first(project: P
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["nowhere"], 1, "nowhere: no such chip folder"),
+        (["nowhere"], 2, "nowhere: no such chip folder"),
         (["--generator", "vgg"], 2, "choose one of: resnet9"),
         (["--crop", "31"], 2, "needs a multiple of 4"),
         (["--steps", "0"], 2, "--steps 0: expected 1 or more"),

@@ -282,7 +282,7 @@ def test_a_map_in_few_colours_is_nothing_unusual(
 
 def test_outputs_that_may_not_be(tmp_path: Path, bundle: Bundle, sar: Path) -> None:
     before = sar.read_bytes()
-    with pytest.raises(OutputError, match="it is the input"):
+    with pytest.raises(OptionError, match="it is the input"):
         translate_scene(str(sar), sar, bundle, TranslateOptions(overwrite=True))
     with pytest.raises(OutputError, match="a folder"):
         translate_scene(str(sar), tmp_path, bundle, TranslateOptions())
@@ -345,5 +345,5 @@ def test_a_scene_of_several_files_is_translated_on_its_finest_grid(
         assert product.tags()["GEOCYCLEGAN_SOURCE"] == "x_B02.tif, x_B05.tif"
         assert product.tags()["GEOCYCLEGAN_SOURCE_BANDS"] == "B05,B02"
     # None of the files may be written over.
-    with pytest.raises(OutputError, match="it is the input scene"):
+    with pytest.raises(OptionError, match="it is the input scene"):
         translate_scene(spec, coarse, bundle, TranslateOptions(overwrite=True))

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from geocyclegan.chips.labels import LabelSet
 from geocyclegan.methods import CycleGAN
-from geocyclegan.training.classes import ClassCheck, class_check, signs_of_swapped_classes
+from geocyclegan.training import report
+from geocyclegan.training.classes import ClassCheck, class_check
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Budget, Chips
+from geocyclegan.training.evidence import Finding
 from geocyclegan.training.loop import train
 
 MakeConfig = Callable[..., TrainConfig]
@@ -73,17 +75,34 @@ def test_swapped_classes_are_noticed(
     device = torch.device("cpu")
     found = check(translator(right), device)
     assert found is not None
-    assert found.keys() == {"classes_a2b"}
-    assert found["classes_a2b"] > 0.99
-    assert signs_of_swapped_classes(found) is None
+    assert found.columns.keys() == {"classes_a2b"}
+    assert found.columns["classes_a2b"] > 0.99
+    assert found.signs == ()
     swapped = check(translator(lambda x: -right(x)), device)
     assert swapped is not None
-    assert swapped["classes_a2b"] == pytest.approx(-found["classes_a2b"])
-    said = signs_of_swapped_classes(swapped)
-    assert said is not None
+    assert swapped.columns["classes_a2b"] == pytest.approx(-found.columns["classes_a2b"])
+    (said,) = swapped.signs
     assert "A to B, look the other way round" in said
-    assert check(translator(lambda x: torch.zeros_like(x).repeat(1, 2, 1, 1)), device) == {}
+    assert check(translator(zeros), device) == Finding({})
     assert check(translator(right), device, lambda: True) is None
+
+
+def zeros(x: Tensor) -> Tensor:
+    return torch.zeros_like(x).repeat(1, 2, 1, 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_is_no_sign(seed: int, tmp_path: Path, translator: MakeTranslator) -> None:
+    """Classes that differ by chance may correlate by anything."""
+    random = torch.Generator().manual_seed(seed)
+    check = check_of(write_chips(tmp_path))
+    assert check is not None
+    found = check(
+        translator(lambda x: torch.randn(zeros(x).shape, generator=random)), torch.device("cpu")
+    )
+    assert found is not None
+    assert found.columns.keys() == {"classes_a2b"}
+    assert found.signs == ()
 
 
 def test_no_check_without_labels_of_both(tmp_path: Path) -> None:
@@ -118,13 +137,14 @@ def test_a_run_writes_them_and_warns(
     assert {"classes_a2b", "classes_b2a"} <= set(columns)
     assert all(-1 <= float(columns[f"classes_{way}"]) <= 1 for way in ("a2b", "b2a"))
 
-    def swapped(*_: Any) -> dict[str, float]:
-        return {"classes_a2b": -0.5, "classes_b2a": 0.5}
+    def swapped(*_: Any) -> Finding:
+        return Finding({"classes_a2b": -0.5, "classes_b2a": 0.5}, ("they are swapped",))
 
     monkeypatch.setattr(ClassCheck, "__call__", swapped)
     caplog.clear()
+    monkeypatch.setattr(report, "EARLIEST_STEP", 1)
     with caplog.at_level(logging.WARNING):
         train(tiny(chips=root, name="again", val_every=2))
     warnings = [r.getMessage() for r in caplog.records if "meaning may be flipped" in r.message]
     assert warnings
-    assert "A to B, look the other way round (-0.50)" in warnings[0]
+    assert "they are swapped" in warnings[0]

@@ -21,9 +21,10 @@ from geocyclegan.catalogue import METHODS
 from geocyclegan.errors import BundleError, ChipsError, OptionError
 from geocyclegan.methods import CycleGAN
 from geocyclegan.methods.base import Batch
-from geocyclegan.training.agreement import Correlation, agreement, signs_of_a_flip
+from geocyclegan.training.agreement import Correlation, agreement
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Budget, Chips
+from geocyclegan.training.evidence import Finding
 from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted as put_beside
 from geocyclegan.training.hints import known_pairs
@@ -266,18 +267,21 @@ def test_correlation_is_that_of_numpy() -> None:
     assert Correlation().bands() == []
 
 
+def noise(x: Tensor, seed: int) -> Tensor:
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+
+
 @pytest.mark.parametrize(
     ("there", "sign"),
     [
         (lambda x: torch.cat([-x, x * x], 1), None),
         (
             lambda x: torch.cat([x, -x * x], 1),
-            r"A to B correlate negatively with the truth \(-1\.00",
+            r"A to B correlate negatively with the truth \(-1\.00\), on 3 pairs$",
         ),
-        (
-            lambda x: torch.zeros_like(x).repeat(1, 2, 1, 1),
-            r"no better .* \(0.00\) than .* \(0.00\)",
-        ),
+        # What says nothing is no flip, and neither is what says next to nothing.
+        (lambda x: torch.zeros_like(x).repeat(1, 2, 1, 1), None),
+        (lambda x: torch.cat([0.03 * x + noise(x, 0), noise(x, 1)], 1), None),
     ],
 )
 def test_a_flip_is_noticed(
@@ -293,14 +297,11 @@ def test_a_flip_is_noticed(
     domains = chips.train_a.domain, chips.train_b.domain
     found = agreement(translator(there), pairs, domains, torch.device("cpu"))
     assert found is not None
-    assert found.keys() == {"r_a2b", "r_a2b_swapped", "r_a2b_band 1", "r_a2b_band 2"}
-    said = signs_of_a_flip(found)
+    assert found.columns.keys() == {"r_a2b", "r_a2b_swapped", "r_a2b_band 1", "r_a2b_band 2"}
     if sign is None:
-        assert said is None
-        assert found["r_a2b"] > 0.9
-        assert abs(found["r_a2b_swapped"]) < 0.5
+        assert found.signs == ()
     else:
-        assert said is not None
+        (said,) = found.signs
         assert re.search(sign, said)
     assert agreement(translator(there), pairs, domains, torch.device("cpu"), lambda: True) is None
 
@@ -310,15 +311,16 @@ def test_a_warning_comes_once_and_at_the_end(
 ) -> None:
     from geocyclegan.training import report
 
-    def flipped(*_: Any) -> dict[str, float]:
-        return {"r_a2b": -0.5, "r_b2a": 0.5}
+    def flipped(*_: Any) -> Finding:
+        return Finding({"r_a2b": -0.5, "r_b2a": 0.5}, ("it is upside down",))
 
     monkeypatch.setattr(report, "agreement", flipped)
+    monkeypatch.setattr(report, "EARLIEST_STEP", 3)
     with caplog.at_level(logging.WARNING):
         train(hinted(val_every=2))
     warnings = [r.getMessage() for r in caplog.records if "meaning may be flipped" in r.message]
     assert len(warnings) == 2
-    assert warnings[0].startswith("step 2: translations A to B correlate negatively")
+    assert warnings[0].startswith("step 4: it is upside down: the meaning may be flipped")
     assert warnings[1].startswith("step 8:")
     assert all("\n" not in line and "--pairs" in line for line in warnings)
 

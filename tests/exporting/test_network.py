@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geocyclegan.bundle import Bundle
-from geocyclegan.export.network import Scalings, Translation
+from geocyclegan.exporting.network import Scalings, Translation
 from geocyclegan.inference.engine import EngineOptions, TileEngine
 from geocyclegan.inference.statistics import StatisticsOptions
 from geocyclegan.raster.radiometry import BandScaling, Radiometry

@@ -19,15 +19,15 @@ from torch import Tensor
 
 from geocyclegan.bundle import Bundle, Direction
 from geocyclegan.errors import OptionError, OutputError
-from geocyclegan.export.describe import (
+from geocyclegan.exporting.describe import (
     Tiling,
     deepness_metadata,
     own_metadata,
     plan_tiling,
     value_ranges,
 )
-from geocyclegan.export.network import Outputs, Translation
-from geocyclegan.export.statistics import ExportStats, settle_statistics
+from geocyclegan.exporting.network import Outputs, Translation
+from geocyclegan.exporting.statistics import ExportStats, settle_statistics
 from geocyclegan.files import atomic_write, output_lock, write_json
 from geocyclegan.raster.windows import round_up
 

@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from geocyclegan.bundle import Bundle
 from geocyclegan.cli.main import cli
 from geocyclegan.errors import OptionError, OutputError
-from geocyclegan.export.describe import plan_tiling
-from geocyclegan.export.files import PARITY, ExportOptions, export_model
-from geocyclegan.export.network import Translation
-from geocyclegan.export.statistics import settle_statistics
+from geocyclegan.exporting.describe import plan_tiling
+from geocyclegan.exporting.files import PARITY, ExportOptions, export_model
+from geocyclegan.exporting.network import Translation
+from geocyclegan.exporting.statistics import settle_statistics
 
 MakeBundle = Callable[..., Bundle]
 MakeRaster = Callable[..., Path]
@@ -208,7 +208,7 @@ def test_a_model_trained_crop_by_crop_is_warned_of(
 def test_what_disagrees_is_not_kept(
     make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from geocyclegan.export import files
+    from geocyclegan.exporting import files
 
     out = tmp_path / "m.pt2"
     out.write_text("old")
