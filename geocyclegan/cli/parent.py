@@ -33,26 +33,39 @@ def _watch() -> None:
             pass
     except OSError:
         pass
-    _silence_broken_outputs()
+    outputs = {1, 2}
+    # A program that dies closes its ends of the pipes one after the other.
+    _silence_broken(outputs, 0.2)
     if os.name == "posix":
         # A real signal also wakes a main thread that waits.
         os.kill(os.getpid(), signal.SIGTERM)
     else:
         _thread.interrupt_main(signal.SIGTERM)
-    time.sleep(GRACE_S)
+    end = time.monotonic() + GRACE_S
+    _silence_broken(outputs, GRACE_S)
+    time.sleep(max(end - time.monotonic(), 0.0))
     if os.name == "posix" and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(128 + signal.SIGTERM)
 
 
-def _silence_broken_outputs() -> None:
-    """Send to nowhere what nobody reads any more, so that saving does not fail on a message."""
+def _silence_broken(outputs: set[int], seconds: float) -> None:
+    """Send to nowhere what nobody reads any more, so that saving does not fail on a message.
+
+    Args:
+        outputs: descriptors to watch; those that were broken are taken out.
+        seconds: how long they are watched, unless all break before.
+    """
     if os.name != "posix":
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for number in (1, 2):
-        ask = select.poll()
+    ask, end = select.poll(), time.monotonic() + seconds
+    for number in outputs:
         ask.register(number, 0)
-        # A program that dies closes its ends of the pipes one after the other.
-        if any(event & (select.POLLERR | select.POLLNVAL) for _, event in ask.poll(100)):
-            os.dup2(nowhere, number)
+    while outputs and (left := end - time.monotonic()) > 0:
+        for number, event in ask.poll(1000 * left):
+            ask.unregister(number)
+            outputs.discard(number)
+            if event & (select.POLLERR | select.POLLNVAL):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, number)
+                os.close(nowhere)

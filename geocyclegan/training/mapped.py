@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geocyclegan.chips.reader import ChipSet
-from geocyclegan.errors import OutputError
+from geocyclegan.errors import OptionError, OutputError
 from geocyclegan.files import make_folder
 
 _ABSENT, _WHOLE, _MASKED = 0, 1, 2
@@ -84,7 +84,7 @@ def cache_folder(folder: Path, run: Path) -> Path:
 def _map(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> npt.NDArray[np.generic]:
     try:
         make_folder(path.parent)
-    except OutputError as error:
+    except (OptionError, OutputError) as error:
         raise OutputError(f"--cache {path.parent.parent}: no folder can be made there") from error
     size = max(int(np.prod(shape)) * np.dtype(kind).itemsize, 1)
     try:

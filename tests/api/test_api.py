@@ -179,9 +179,11 @@ def test_mistakes_are_named(model: gcg.Model, given: dict[str, Any], told: str) 
 
 
 def test_choices_are_checked(tmp_path: Path, scene: Path) -> None:
-    with pytest.raises(OptionError, match="norm_stats='whole': choose one of: 'auto', 'frozen'"):
+    with pytest.raises(
+        OptionError, match="norm_stats='whole': 'whole' is not one of 'auto', 'frozen'"
+    ):
         gcg.infer(scene, out=tmp_path / "p.tif", norm_stats="whole")  # type: ignore[arg-type]
-    with pytest.raises(OptionError, match="direction='there': choose one of: 'a2b', 'b2a', None"):
+    with pytest.raises(OptionError, match="direction='there': 'there' is not one of 'a2b', 'b2a'"):
         gcg.infer(scene, direction="there")  # type: ignore[arg-type]
 
 

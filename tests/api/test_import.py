@@ -71,7 +71,7 @@ def test_arguments_are_those_of_the_command_line(verb: str) -> None:
     names = {"config" if name == "config_file" else name for name in names}
     if verb == "chip":
         # Pairs have a function of their own.
-        names -= {"pair", "pair_bands", "pair_scale", "pair_nodata"}
+        names -= {"pair", "pair_bands", "pair_scale", "pair_nodata", "pair_unit"}
     # A trial that trains no run.
     names -= {"finds_lr"}
     assert names == set(given), names ^ set(given)

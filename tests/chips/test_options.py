@@ -39,5 +39,5 @@ def test_missing_aoi_and_file_as_folder(tmp_path: Path) -> None:
 
 def test_a_folder_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OptionError, match=r"--out .*file: a file"):
+    with pytest.raises(OptionError, match=r"file: a file, where a folder .*--out"):
         ChipOptions(out=tmp_path / "file" / "chips")

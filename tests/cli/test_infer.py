@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import rasterio
 from click.testing import CliRunner, Result
 
 from geocyclegan.cli.main import cli
+from geocyclegan.document import write_document
 from geocyclegan.files import sha256
 
 MakeRaster = Any
@@ -47,11 +49,11 @@ def test_the_scenes_of_a_training_with_several_go_to_a_folder(
     work: Path, make_raster: MakeRaster
 ) -> None:
     """And those that are called alike are told apart by their folders."""
-    (work / "runs" / "first" / "model" / "model.json").write_text(
-        (work / "runs" / "first" / "model" / "model.json")
-        .read_text()
-        .replace(f'"{work}/one.tif"', f'"{work}/one.tif", "{work}/p/one.tif"')
-    )
+    model = work / "runs" / "first" / "model"
+    document = (model / "model.json").read_text()
+    two = document.replace(f'"{work}/one.tif"', f'"{work}/one.tif", "{work}/p/one.tif"')
+    assert two != document
+    write_document(model, json.loads(two))
     pixels = np.random.default_rng(1).integers(1, 255, (2, 30, 20)).astype(np.uint8)
     make_raster("p/one.tif", pixels, names=("VV", "VH"))
     result = infer()
@@ -93,6 +95,7 @@ def slow(self, *args):
     time.sleep(60)
 product.ProductWriter.write = slow
 from geocyclegan.cli.main import main
+from geocyclegan.document import write_document
 sys.argv = ["geocyclegan", "infer", "one.tif", "--out", "p.tif"]
 main()
 """

@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from rasterio.transform import from_origin
+from rasterio.warp import transform_bounds
 
 from geocyclegan.bundle import save_bundle
 from geocyclegan.cli.main import cli
@@ -178,6 +179,8 @@ def test_a_scene_as_json(work: Path) -> None:
     with rasterio.open("sar.tif") as scene:
         assert facts.pop("transform") == list(scene.transform)[:6]
         assert facts.pop("bounds") == list(scene.bounds)
+        west, south, east, north = transform_bounds(scene.crs, "EPSG:4326", *scene.bounds)
+        assert facts.pop("lonlat") == pytest.approx([west, south, east, north], abs=1e-6)
         assert facts.pop("block_shape") == list(scene.block_shapes[0])
         values = scene.read(2, masked=True)
     assert facts == {

@@ -284,7 +284,7 @@ def test_outputs_that_may_not_be(tmp_path: Path, bundle: Bundle, sar: Path) -> N
     before = sar.read_bytes()
     with pytest.raises(OptionError, match="it is the input"):
         translate_scene(str(sar), sar, bundle, TranslateOptions(overwrite=True))
-    with pytest.raises(OutputError, match="a folder"):
+    with pytest.raises(OptionError, match="a folder"):
         translate_scene(str(sar), tmp_path, bundle, TranslateOptions())
     out = tmp_path / "p.tif"
     out.write_text("mine")

@@ -13,7 +13,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window as RasterioWindow
 
-from geocyclegan.errors import OutputError
+from geocyclegan.errors import OptionError
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.product import ProductSpec, ProductWriter
@@ -147,7 +147,7 @@ def test_a_failure_leaves_the_old_product_and_no_rest(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     grid = Grid(None, Affine.identity(), 30, 30)
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OptionError, match="a file, where a folder was expected"):
         ProductWriter(tmp_path / "file" / "p.tif", ProductSpec(grid, domain(1), {}, masked=False))
 
 

@@ -100,7 +100,7 @@ def test_what_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="it exists; give --overwrite"):
         sample_scenes(bundle, out, count=1, seed=0, device=CPU)
     sample_scenes(bundle, out, count=1, seed=0, device=CPU, overwrite=True)
-    with pytest.raises(OutputError, match="a file; name the folder"):
+    with pytest.raises(OptionError, match="a file, where a folder was expected"):
         sample_scenes(bundle, bundle.folder / "model.json", count=1, seed=0, device=CPU)
     with pytest.raises(OptionError, match="--n 0"):
         sample_scenes(bundle, out, count=0, seed=0, device=CPU)
