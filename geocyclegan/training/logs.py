@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,7 @@ class CsvLog:
         return self._last
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Append a row; the names are the same in every row.
+        """Append a row. A name that no row had before becomes the last column, empty in those.
 
         Raises:
             OutputError: it cannot be written.
@@ -49,7 +50,10 @@ class CsvLog:
         fresh = not self._columns
         if fresh:
             self._columns = list(row)
+        new = [name for name in row if name not in self._columns]
         try:
+            if new:
+                self._widen(new)
             with open(self.path, "a", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, self._columns, lineterminator="\n")
                 if fresh:
@@ -74,6 +78,17 @@ class CsvLog:
         if self.path.exists():
             with open(self.path, "rb+") as file:
                 os.fsync(file.fileno())
+
+    def _widen(self, names: list[str]) -> None:
+        """Add columns to the rows that are there."""
+        with open(self.path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        self._columns += names
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path, text.getvalue())
 
     def _truncate(self, step: int) -> None:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -40,6 +40,22 @@ def test_a_log_whose_rows_all_go_begins_anew(tmp_path: Path) -> None:
     assert path.read_text() == "step,other\n5,1\n"
 
 
+def test_a_column_that_comes_later(tmp_path: Path) -> None:
+    """As the correlation of classes, which look alike at first; rows may also lack one."""
+    path = tmp_path / "log.csv"
+    rows: list[dict[str, float]] = [{"a": 1.5}, {"a": 2.5, "b": 3.5}, {"b": 4.5}]
+    log = CsvLog(path)
+    for step, row in enumerate(rows, 1):
+        log.write(step, row)
+    whole = path.read_text()
+    assert whole == "step,a,b\n1,1.5,\n2,2.5,3.5\n3,,4.5\n"
+    assert log.column("b") == ((2, 3), (3.5, 4.5))
+    resumed = CsvLog(path, 1)
+    for step, row in enumerate(rows[1:], 2):
+        resumed.write(step, row)
+    assert path.read_text() == whole
+
+
 def test_half_a_header(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("step,lo")
