@@ -6,6 +6,7 @@ Both go to standard error; standard output is for results.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from contextlib import suppress
@@ -29,6 +30,30 @@ def set_progress(kind: ProgressKind) -> None:
     if kind not in get_args(ProgressKind):
         raise OptionError(f"progress {kind!r}: expected {', '.join(get_args(ProgressKind))}")
     _kind = kind
+
+
+def print_line(text: str) -> None:
+    """Print a line to standard error: above the bar, if one is shown, not across it."""
+    # Imported by whoever draws a bar; without one there is nothing to step around.
+    bars = sys.modules.get("tqdm")
+    # Whoever read it may be gone; that is no reason to lose the work.
+    with suppress(BrokenPipeError):
+        if bars is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            bars.tqdm.write(text, file=sys.stderr)
+
+
+class LineHandler(logging.Handler):
+    """Logs by `print_line`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        try:
+            print_line(self.format(record))
+        except Exception:
+            # As all of logging's handlers do: a lost line is no reason to lose the work.
+            self.handleError(record)
 
 
 class Progress:

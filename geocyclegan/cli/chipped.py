@@ -51,10 +51,10 @@ def following(report: ChipReport, domain: str) -> str:
     other = "b" if domain == "a" else "a"
     is_default = report.folder == Path("chips")
     if (report.folder / f"domain_{other}.json").exists():
-        return f"next: geocyclegan train{'' if is_default else f' {report.folder}'}"
+        return f"Next: geocyclegan train{'' if is_default else f' {report.folder}'}"
     out = "" if is_default else f" --out {report.folder}"
     size = "" if report.record.size == 256 else f" --size {report.record.size}"
-    return f"next: geocyclegan chip SCENE --domain {other}{out}{size}"
+    return f"Next: geocyclegan chip SCENE --domain {other}{out}{size}"
 
 
 def _count(number: int, unit: str) -> str:

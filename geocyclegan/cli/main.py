@@ -97,11 +97,11 @@ def cli(ctx: click.Context, verbose: int, quiet: int, progress: str | None, debu
 
     `geocyclegan demo` runs these four on sample scenes that come with the package.
     """  # noqa: D301 - click reads the backspace character
-    from geocyclegan.progress import ProgressKind, set_progress
+    from geocyclegan.progress import LineHandler, ProgressKind, set_progress
 
     level = logging.WARNING - 10 * (verbose - quiet)
     logging.basicConfig(
-        level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr
+        level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[LineHandler()]
     )
     logging.getLogger("geocyclegan").setLevel(max(level, logging.DEBUG))
     # GDAL's remarks on files that it reads well; its errors reach the user through ours.

@@ -64,7 +64,7 @@ def install_command(
             click.echo(f"installed: {path}")
         click.echo(f"it runs:   {runs}")
         click.echo(
-            "next: restart QGIS and open the Processing toolbox; "
+            "Next: restart QGIS and open the Processing toolbox; "
             + ("look under Scripts" if scripts else "look for GeoCycleGAN")
         )
 

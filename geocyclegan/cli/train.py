@@ -357,6 +357,7 @@ def command(
         click.echo(trial.table())
         click.echo(f"Suggestion: --lr {trial.suggestion:.1e}")
         return
+    from geocyclegan.progress import print_line
     from geocyclegan.training.loop import train
 
     settings = ctx.obj if isinstance(ctx.obj, Settings) else Settings()
@@ -364,7 +365,7 @@ def command(
     def say(line: str) -> None:
         # With -v the log has said it.
         if settings.verbosity == 0:
-            click.echo(line, err=True)
+            print_line(line)
 
     result = train(config, resume=resume, overwrite=overwrite, say=say)
     if result.leads and not settings.quiet:

@@ -67,7 +67,10 @@ def test_workers_leave_out_undeclared_nodata(
     assert min(row.col for row in sets[0]) >= 90 - 4
 
 
-def test_mistakes_end_in_one_line(make_scene: MakeScene, tmp_path: Path) -> None:
+def test_mistakes_end_in_one_line(
+    make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geocyclegan.crew._CONNECT_SECONDS", 1)
     with pytest.raises(OptionError, match="--workers: on a --cluster"):
         ChipOptions(workers=2, cluster="local")
     nowhere = ChipOptions(out=tmp_path / "chips", size=32, cluster="tcp://127.0.0.1:9")

@@ -44,9 +44,9 @@ def test_what_it_did_and_what_comes_next(scene: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "chips: 6 chips of 32 px from 1 scene for domain a (5 train, 1 val)" in result.stdout
     assert "VV, VH" in result.stdout
-    assert "next: geocyclegan chip SCENE --domain b --size 32" in result.stdout
+    assert "Next: geocyclegan chip SCENE --domain b --size 32" in result.stdout
     result = CliRunner().invoke(cli, ["chip", "sar.tif", "--size", "32", "--domain", "b"])
-    assert "next: geocyclegan train\n" in result.stdout
+    assert "Next: geocyclegan train\n" in result.stdout
     assert (scene.parent / "chips" / "chips.parquet").exists()
 
 
@@ -129,7 +129,7 @@ def test_a_pair_fills_both_domains(scene: Path) -> None:
     lines = result.stdout.splitlines()
     assert "6 chips of 32 px from 1 scene for domain a (5 train, 1 val); 2 bands" in lines[0]
     assert "6 chips of 32 px from 1 scene for domain b (5 train, 1 val); 1 band: VH" in lines[1]
-    assert lines[2:] == ["next: geocyclegan train"]
+    assert lines[2:] == ["Next: geocyclegan train"]
 
 
 def test_virtual_chips(scene: Path) -> None:

@@ -270,7 +270,10 @@ def refused(args: list[str]) -> str:
     return result.output
 
 
-def test_mistakes_end_in_one_line(work: Path, tmp_path: Path) -> None:
+def test_mistakes_end_in_one_line(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geocyclegan.crew._CONNECT_SECONDS", 1)
     args = [str(work / "scene.tif"), "--model", str(work / "model"), "--out", f"{tmp_path}/p.tif"]
     assert "no Dask scheduler answers there" in refused([*args, "--cluster", "tcp://127.0.0.1:9"])
     assert "expected the address" in refused([*args, "--cluster", "somewhere"])
