@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from geocyclegan.catalogue import DISCRIMINATORS, GENERATORS, METHODS
 from geocyclegan.cli.options import Settings, overwrite_option
+from geocyclegan.training.check import CHOICES
 from geocyclegan.training.config import TrainConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -34,6 +35,8 @@ def _option(
     field = name.partition("/")[0].lstrip("-").replace("-", "_")
     value = getattr(_DEFAULT, field)
     shown = default or (_defaults_of(field) if value is None else None)
+    if field in CHOICES:
+        kind = click.Choice(CHOICES[field])
     types = [each for each in get_args(_HINTS[field]) or (_HINTS[field],) if each is not NoneType]
     return click.option(
         name,
@@ -93,8 +96,7 @@ def _by_method(values: dict[str, str]) -> str:
     "--upsample",
     "How resnet and densenet generators double the resolution; nearest and bilinear leave no"
     " checkerboard.",
-    click.Choice(["transpose", "nearest", "bilinear"]),
-    "bilinear with --antialias, else transpose",
+    default="bilinear with --antialias, else transpose",
 )
 @_option(
     "--encoder",
@@ -125,7 +127,6 @@ def _by_method(values: dict[str, str]) -> str:
 @_option(
     "--norm",
     "What shares the generators' statistics: each crop by itself, or several crops of one scene.",
-    click.Choice(["instance", "scene"]),
 )
 @_option("--scene-crops", "Crops of one scene in a step of --norm scene.", int, "4")
 @_option("--steps", "Steps in total; with --resume, too.", int, "by --epochs")
@@ -137,7 +138,7 @@ def _by_method(values: dict[str, str]) -> str:
 )
 @_option("--batch", "Images of each domain per step.")
 @_option("--crop", "Side of the random crops in pixels.", int, "256, or what the chips allow")
-@_option("--gan-loss", "Adversarial loss.", click.Choice(["lsgan", "vanilla", "hinge", "wgan-gp"]))
+@_option("--gan-loss", "Adversarial loss.")
 @_option("--lr", "Learning rate.")
 @_option("--lambda-a", "Weight of the cycle A to B to A.")
 @_option("--lambda-b", "Weight of the cycle B to A to B.")
@@ -175,7 +176,6 @@ def _by_method(values: dict[str, str]) -> str:
 @_option(
     "--direction",
     "Which way to translate, of methods that learn one.",
-    click.Choice(["a2b", "b2a"]),
 )
 @_option("--gradient-penalty", "Weight of the penalty of --gan-loss wgan-gp.", float, "10")
 @_option(
@@ -234,12 +234,11 @@ def _by_method(values: dict[str, str]) -> str:
 @_option("--speckle", "Looks of random speckle that multiplies radar bands.", float, "none")
 @_option("--band-dropout", "Chance of each band to be lost, never all of them; 0: none.")
 @_option("--seed", "Seed of weights, order, crops and pools.")
-@_option("--device", "Where to train.", click.Choice(["auto", "cpu", "cuda"]))
+@_option("--device", "Where to train.")
 @_option(
     "--precision",
     "Arithmetic of the networks; weights, statistics and losses stay in single precision. auto:"
     " what the device runs fast.",
-    click.Choice(["auto", "32", "tf32", "bf16", "fp16"]),
 )
 @_option("--devices", "Devices on this machine, a process each.", int, "1, or as torchrun has it")
 @_option("--nodes", "Machines.", int, "1, or as torchrun has it")
@@ -278,7 +277,6 @@ def _by_method(values: dict[str, str]) -> str:
 @_option(
     "--schedule",
     "Course of the learning rate.",
-    click.Choice(["linear", "cosine", "one-cycle", "plateau", "constant"]),
 )
 @_option(
     "--features",

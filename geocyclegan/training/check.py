@@ -37,7 +37,7 @@ _RANGES = {
     "speckle": (0.1, 1000.0, "looks"),
     "band_dropout": (0.0, 0.99, "a share"),
 }
-_CHOICES = {
+CHOICES = {
     "norm": ("instance", "scene"),
     "upsample": ("transpose", "nearest", "bilinear"),
     "direction": ("a2b", "b2a"),
@@ -46,6 +46,7 @@ _CHOICES = {
     "precision": ("auto", "32", "tf32", "bf16", "fp16"),
     "schedule": ("linear", "cosine", "one-cycle", "plateau", "constant"),
 }
+"""Options that are one of a few words; the command line offers these."""
 
 
 def check_config(config: TrainConfig) -> None:
@@ -58,7 +59,7 @@ def check_config(config: TrainConfig) -> None:
     if config.steps is not None and config.epochs is not None:
         raise OptionError(f"--steps {config.steps} and --epochs {config.epochs}: give one of them")
     _check_numbers(config)
-    for name, known in _CHOICES.items():
+    for name, known in CHOICES.items():
         if getattr(config, name) not in (*known, None):
             raise OptionError(
                 f"{option(name)} {getattr(config, name)}: choose one of: {', '.join(known)}"
