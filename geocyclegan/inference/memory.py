@@ -13,6 +13,7 @@ from traceback import clear_frames
 import torch
 from torch import nn
 
+from geocyclegan.device import is_shortage
 from geocyclegan.errors import MemoryShortage
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.norm import SceneNorm2d
@@ -192,25 +193,6 @@ def naming_shortage() -> Iterator[None]:
         # The functions that were left hold what they had computed for as long as the error lives.
         clear_frames(error.__traceback__)
         raise MemoryShortage(str(error).strip().splitlines()[0] or "out of memory") from error
-
-
-def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on a CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and any(words in text for words in _SHORTAGES)
-
-
-_SHORTAGES = (
-    "DefaultCPUAllocator",
-    "not enough memory",
-    "could not create a memory",
-    # CUDA's libraries, and page-locked memory, which have messages of their own.
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
 
 
 def release(device: torch.device) -> None:

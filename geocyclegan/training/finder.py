@@ -19,6 +19,7 @@ from geocyclegan.training.data import Budget, Chips
 from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted
 from geocyclegan.training.pairs import HintedBatches
+from geocyclegan.training.placing import settings_kept
 from geocyclegan.training.resolve import resolve
 from geocyclegan.training.schedule import set_rate
 from geocyclegan.training.starting import config_on, end, start
@@ -54,6 +55,7 @@ class Trial:
         return "\n".join([f"{'rate':>10}  {'loss':>10}", *rows])
 
 
+@settings_kept()
 def find_lr(config: TrainConfig, steps: int = STEPS) -> Trial:
     """Try learning rates from 1e-6 to 1e-1 on fresh networks; nothing is written.
 

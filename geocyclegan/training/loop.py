@@ -36,7 +36,11 @@ from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted, known_pairs
 from geocyclegan.training.pace import Pace
 from geocyclegan.training.placing import settings_kept
-from geocyclegan.training.precision import PrecisionName, describe_choice
+from geocyclegan.training.precision import (
+    PrecisionName,
+    describe_choice,
+    is_worth_saying,
+)
 from geocyclegan.training.ranks import Ranks
 from geocyclegan.training.report import Reporter, is_due
 from geocyclegan.training.resolve import (
@@ -119,8 +123,9 @@ def train(
     if stored is not None:
         require_same(config, stored)
     fabric, ranks = start(config, device)
-    if ranks.leads and asked == "auto" and config.precision != "32":
-        say(describe_choice(cast(PrecisionName, config.precision), device))
+    chosen = cast(PrecisionName, config.precision)
+    if ranks.leads and asked == "auto" and is_worth_saying(chosen, device):
+        say(describe_choice(chosen, device))
     try:
         with StopRequest() as stop, _claimed(config, ranks, resume, overwrite) as run:
             config = config.updated({"name": run.path.name})

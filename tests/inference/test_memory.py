@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from geocyclegan.device import has_bf16, is_shortage
 from geocyclegan.errors import MemoryShortage, OptionError, OutputError
 from geocyclegan.inference import memory
 from geocyclegan.inference.engine import EngineOptions, TileEngine
-from geocyclegan.inference.memory import fit, forward_bytes, free_memory, is_shortage
+from geocyclegan.inference.memory import fit, forward_bytes, free_memory
 from geocyclegan.inference.precision import (
     Precision,
     choose_precision,
-    cpu_has_bf16,
     lower,
     rounded_products,
 )
@@ -315,7 +315,7 @@ def test_precision_follows_the_device(
 ) -> None:
     assert choose_precision("auto", CPU) == "32"
     assert choose_precision("bf16", CPU) == "bf16"
-    assert bool(caplog.text) != cpu_has_bf16()
+    assert bool(caplog.text) != has_bf16(CPU)
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
     choose_precision("bf16", CPU)
     assert "no bfloat16 instructions" in caplog.text
