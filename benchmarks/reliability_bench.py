@@ -197,7 +197,7 @@ class Bench:
 
     def infer(self, out: Path, model: Path | None = None) -> list[object]:
         """Arguments that translate the sample scene, in tiles."""
-        how = ["--tile", 48, "--norm-stats", "dense", "--device", "cpu", "--precision", "32"]
+        how = ["--tile", 96, "--norm-stats", "dense", "--device", "cpu", "--precision", "32"]
         return ["-q", "infer", self.scene, "--model", model or self.model, "--out", out, *how]
 
     def start(self, *arguments: object, prepare: Callable[[], object] | None = None) -> Process:

@@ -77,7 +77,7 @@ def bundle(bench: Bench, trials: int) -> Outcome:
 
 def _keep_nothing() -> None:
     """Read chips each time, as those of a set that memory cannot hold."""
-    from geocyclegan.training.data import Budget
+    from geocyclegan.training.levels import Budget
 
     Budget.take = lambda self, size: False  # type: ignore[method-assign]
 
