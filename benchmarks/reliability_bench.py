@@ -150,7 +150,7 @@ class Process:
         lines = [line for line in self.said().splitlines() if line.startswith("Error:")]
         if self.code not in codes:
             return f"exit {self.code}: {self.said()[-300:]}"
-        if "Traceback" in self.said() or len(lines) != 1 or "unexpected" in lines[0]:
+        if "Traceback" in self.said() or len(lines) != 1 or "Error: unexpected" in lines[0]:
             return f"not one clear line: {self.said()[-400:]}"
         return None
 

@@ -33,7 +33,6 @@ _CALLS = {
     "write": "write,pwrite64,writev,pwritev,copy_file_range,sendfile",
     "fsync": "fsync,fdatasync,syncfs",
     "rename": "rename,renameat,renameat2",
-    "open": "openat,open,creat",
 }
 
 
@@ -83,8 +82,7 @@ def _numbered(bench: Bench) -> Iterator[tuple[str, str, int]]:
         thread, name = match.groups()
         seen[thread, name] += 1
         place = name, seen[thread, name]
-        reads = kind_of[name] == "open" and "O_WRONLY" not in line and "O_RDWR" not in line
-        if str(out) in line and not reads and place not in told:
+        if str(out) in line and place not in told:
             told.add(place)
             yield kind_of[name], *place
 

@@ -307,6 +307,22 @@ def test_what_a_killed_run_held_on_disk_goes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [other]
 
 
+def test_activations_that_are_gone_or_cut_are_one_line(tmp_path: Path) -> None:
+    state = State(3, torch.rand(1, 2, 4, 4), (), None, None)
+    with DiskStore(tmp_path, CPU, 0) as store:
+        store.put(0, state)
+        (held,) = tmp_path.glob("*/0_0")
+        held.write_bytes(held.read_bytes()[:-1])
+        with pytest.raises(OutputError, match="activations are damaged"):
+            store.get(0)
+        held.write_bytes(b"")
+        with pytest.raises(OutputError, match="activations are damaged"):
+            store.get(0)
+        held.unlink()
+        with pytest.raises(OutputError, match="activations cannot be read"):
+            store.get(0)
+
+
 # ---- precision
 
 

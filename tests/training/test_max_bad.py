@@ -1,4 +1,4 @@
-"""`--max-bad`: chips that cannot be read are skipped, counted and replaced, the same way each time."""
+"""`--max-bad`: chips that cannot be read are skipped, counted and replaced, always the same way."""
 
 from __future__ import annotations
 
