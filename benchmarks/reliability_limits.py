@@ -25,7 +25,7 @@ def memory(bench: Bench, trials: int) -> Outcome:
     how = ["--norm-stats", "dense", "--device", "cpu", "--precision", "32", "--model", model]
     job: list[object] = ["infer", scene, "--out", out, *how, "--overwrite"]
     with _group(bench) as (prepare, kind):
-        for tile in (4096, 2048, 1024)[: max(trials, 1)]:
+        for tile in (8192, 4096, 3000)[: max(trials, 1)]:
             process = bench.start(*job, "--tile", tile, prepare=prepare)
             code = process.wait(600)
             match = re.search(r"goes on with (\d+) px", process.said())
@@ -42,24 +42,28 @@ def memory(bench: Bench, trials: int) -> Outcome:
 
 
 def _large(bench: Bench) -> tuple[Path, Path]:
-    """A scene of 1500 px and a model whose tiles take much."""
+    """A scene of 4000 px and a small model; a tile as large as the scene takes some 3 GB."""
     import numpy as np
     import rasterio
     import torch
+    from affine import Affine
 
     from geocyclegan.bundle import save_bundle
     from geocyclegan.models import build_generator
     from geocyclegan.raster.domain import BandInfo, Domain
     from geocyclegan.raster.radiometry import BandScaling
 
-    folder, side = bench.fresh("large"), 1500
+    folder, side = bench.fresh("large"), 4000
     pixels = np.random.default_rng(0).integers(1, 255, (1, side, side)).astype(np.uint8)
     profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "crs": "EPSG:32630"}
-    with rasterio.open(folder / "s.tif", "w", height=side, width=side, **profile) as scene:
+    place = Affine(10.0, 0.0, 5e5, 0.0, -10.0, 4.2e6)
+    with rasterio.open(
+        folder / "s.tif", "w", height=side, width=side, transform=place, **profile
+    ) as scene:
         scene.write(pixels)
     torch.manual_seed(0)
     domain = Domain((BandInfo(BandScaling("linear", (0.0, 255.0), (-1.0, 1.0))),), "uint8")
-    network = build_generator("resnet6", in_channels=1, out_channels=1, width=48)
+    network = build_generator("resnet6", in_channels=1, out_channels=1, width=8)
     save_bundle(
         folder / "model",
         method="cyclegan",

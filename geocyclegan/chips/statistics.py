@@ -70,8 +70,9 @@ def load_statistics(path: Path, bands: int, scene: str) -> Statistics:
             BandSketch.from_arrays(band_arrays)
     except (
         *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
-        # What damaged arrays make of their reader.
+        # What damaged arrays, and a damaged archive, make of their readers.
         *(ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError),
+        *(RuntimeError, MemoryError),
     ) as error:
         raise ChipsError(
             f"{path}: the statistics of {scene} are missing or damaged; name that scene, too, so"
