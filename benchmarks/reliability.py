@@ -73,7 +73,7 @@ ROWS = {
     "chip-damaged": Row("chip damaged during training, four ways", 40, reliability_damage.chip),
     "not-finite": Row("NaN or exploding loss", 20, reliability_damage.not_finite),
     "memory": Row("2 GB limit, inference", 3, reliability_limits.memory),
-    "signals": Row("SIGINT, SIGTERM", 80, reliability_kills.signals),
+    "signals": Row("SIGINT, SIGTERM", 48, reliability_kills.signals),
     "workers": Row("worker killed, chip and infer", 20, reliability_limits.workers),
 }
 

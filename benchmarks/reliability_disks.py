@@ -46,8 +46,12 @@ def nth_call(bench: Bench, trials: int) -> Outcome:
     bench.do(*bench.train(whole), *SHORT)
     numbers = list(_numbered(bench))
     if trials:
-        # Evenly, and each kind of call has its share.
-        numbers = [numbers[i * len(numbers) // trials] for i in range(min(trials, len(numbers)))]
+        # Of the many writes some, spread evenly; of the others all.
+        writes = [each for each in numbers if each[0] == "write"]
+        numbers = [each for each in numbers if each[0] != "write"][:trials]
+        count = min(trials - len(numbers), len(writes))
+        found.notes.append(f"{count} of {len(writes)} writes")
+        numbers += [writes[i * len(writes) // count] for i in range(count)]
     kinds: Counter[str] = Counter()
     for kind, call, number in numbers:
         error = "EIO" if kind == "fsync" else "ENOSPC"

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from geocyclegan.errors import OutputError
 from geocyclegan.files import write_text, writing
 
 log = logging.getLogger(__name__)
@@ -140,12 +141,16 @@ class TensorBoardLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder, self._broken = folder, False
-        with writing(folder):
-            self._writer: Any = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
-        self._hook = threading.excepthook
+        self._hook, threading.excepthook = threading.excepthook, self._on_error
+        try:
+            with writing(folder):
+                purged = step + 1 if step else None
+                self._writer: Any = SummaryWriter(str(folder), purge_step=purged)
+        except OutputError:
+            threading.excepthook = self._hook
+            raise
 
     def __enter__(self) -> Self:
-        self._hook, threading.excepthook = threading.excepthook, self._on_error
         return self
 
     def _on_error(self, args: Any) -> None:

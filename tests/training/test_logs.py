@@ -93,6 +93,9 @@ def test_tensorboard_on_a_full_disk_is_told_of_once(
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3)).astype(np.uint8)
     hook = threading.excepthook
+    with file_limit(0), pytest.raises(OutputError, match=r"cannot be written \(File too large\)"):
+        TensorBoardLog(tmp_path / "other")
+    assert threading.excepthook is hook
     with TensorBoardLog(tmp_path) as board:
         board.scalars("losses", 1, {"g": 1.0})
         with file_limit(20_000):

@@ -84,6 +84,8 @@ def test_bad_chips_are_skipped_named_and_counted(
     names = {f"{chip.parent.name}/{chip.name}" for chip in bad}
     assert set(result.skipped) == names
     assert set(load_bundle(result.run).training["skipped_chips"]) == names
+    shown = CliRunner().invoke(cli, ["info", str(result.run)]).output
+    assert "and 1 more, which could not be read" in shown
     told = [line for line in caplog.messages if "skipped" in line]
     assert len(told) == 4
     assert all(any(chip.name in line for line in told) for chip in bad)
