@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SIZE = 64
+SIZE = 96
 STEPS, SAVE_EVERY = 60, 5
 LIMIT = 300.0
 """Seconds after which a process counts as hanging."""

@@ -193,7 +193,8 @@ def _statistics(bench: Bench, folder: Path, mark: Path) -> Job:
     for file in (chips / ".statistics").rglob("*.npz"):
         with np.load(file) as arrays:
             names = list(arrays)
-        np.savez(file, **{name: np.array([_Payload(mark)], dtype=object) for name in names})
+        harmed: dict[str, Any] = {n: np.array([_Payload(mark)], dtype=object) for n in names}
+        np.savez(file, **harmed)
     other = shutil.copy(bench.partner, folder / "other.tif")
     return [*bench.chip(Path(other), chips), "--bands", "1,2"]
 
