@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -250,7 +250,7 @@ class Batches:
         return str(next(path for path in tries if not reader.skips.is_out(path)))
 
     def _tries(self, reader: LevelReader, index: int, sample: int, stream: int) -> Iterator[int]:
-        others = reader.others(index, same_scene=self._same_scene)
+        others = partial(reader.others, index, same_scene=self._same_scene)
         return reader.skips.stand_ins(index, others, sample, stream)
 
     def _batch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -204,11 +205,14 @@ class PairedBatches:
         return first_readable(tries, lambda each: read_pair(self._a, self._b, *each))[1]
 
     def _tries(self, pair: tuple[int, int], sample: int) -> Iterator[tuple[int, int]]:
-        others: Sequence[tuple[int, int]] = self._pairs
-        if self._same_scene:
-            scene = set(self._a.others(pair[0], same_scene=True))
-            others = [each for each in self._pairs if each[0] in scene]
-        return self._a.skips.stand_ins(pair, others, sample, PAIR)
+        return self._a.skips.stand_ins(pair, partial(self._others, pair[0]), sample, PAIR)
+
+    def _others(self, index: int) -> Sequence[tuple[int, int]]:
+        """The pairs that may be drawn instead of one with this chip of A."""
+        if not self._same_scene:
+            return self._pairs
+        scene = set(self._a.others(index, same_scene=True))
+        return [pair for pair in self._pairs if pair[0] in scene]
 
     def names(self, step: int) -> str:
         """Return the files of a step's batch, for messages."""

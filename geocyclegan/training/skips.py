@@ -143,19 +143,22 @@ class Skips:
         if self._all:
             log.info("goes on without %d chips: %s", len(self._all), ", ".join(self._all))
 
-    def stand_ins(self, first: T, others: Sequence[T], sample: int, stream: int) -> Iterator[T]:
+    def stand_ins(
+        self, first: T, others: Callable[[], Sequence[T]], sample: int, stream: int
+    ) -> Iterator[T]:
         """Yield what a sample asks for, then what may replace it, in random order.
 
         Args:
             first: what the sampler drew.
-            others: what may be drawn instead; `first` may be among them.
+            others: gives what may be drawn instead, `first` among it or not; seldom asked.
             sample: number of the sample.
             stream: `A_SIDE`, `B_SIDE` or `PAIR`.
         """
         yield first
-        for number in random_of(self.seed, stream, sample).permutation(len(others)):
-            if others[number] != first:
-                yield others[number]
+        found = others()
+        for number in random_of(self.seed, stream, sample).permutation(len(found)):
+            if found[number] != first:
+                yield found[number]
 
     def _name(self, path: Path) -> str:
         for name, root in self._roots.items():

@@ -269,7 +269,7 @@ def test_messages_name_what_was_read(
 
 def test_what_replaces_a_chip_is_drawn_by_the_seed() -> None:
     def draws(seed: int, sample: int) -> list[int]:
-        return list(Skips(3, seed).stand_ins(4, range(9), sample, A_SIDE))
+        return list(Skips(3, seed).stand_ins(4, lambda: range(9), sample, A_SIDE))
 
     assert draws(0, 7) == draws(0, 7)
     assert draws(0, 7)[0] == 4
