@@ -69,6 +69,7 @@ class Process:
         Process._count += 1
         self._log = folder / f".log{Process._count}"
         self.code: int | None = None
+        self.processor = 0.0
         self.began = time.monotonic()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -114,9 +115,10 @@ class Process:
     def poll(self) -> int | None:
         """The exit code, as `subprocess` has it; None while it runs."""
         if self.code is None:
-            done, status = os.waitpid(self.id, os.WNOHANG)
+            done, status, usage = os.wait4(self.id, os.WNOHANG)
             if done:
                 self.code = os.waitstatus_to_exitcode(status)
+                self.processor = usage.ru_utime + usage.ru_stime
         return self.code
 
     def wait(self, seconds: float = LIMIT) -> int | None:

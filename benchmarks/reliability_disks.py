@@ -246,7 +246,7 @@ def _result(name: str, new: Path) -> dict[str, str]:
 
 def two_runs(bench: Bench, trials: int) -> Outcome:
     """Start a second run on an output: while one writes it, and after one that was killed."""
-    found, slowest = Outcome(), 0.0
+    found, slowest, most = Outcome(), 0.0, 0.0
     for trial in range(trials):
         name = ("train", "infer", "chip")[trial % 3]
         out = bench.fresh("shared") / "out"
@@ -259,12 +259,13 @@ def two_runs(bench: Bench, trials: int) -> Outcome:
         second = bench.start(*arguments)
         code = second.wait(30)
         taken = time.monotonic() - second.began
-        slowest = max(slowest, taken)
+        slowest, most = max(slowest, taken), max(most, second.processor)
         wrong = second.is_clear((1,))
         if wrong is None and f"process {first.id} on" not in second.error():
             wrong = f"it does not name process {first.id}: {second.error()}"
-        if wrong is None and taken > 2:
-            wrong = f"exit {code} after {taken:.1f} s"
+        # Of the processor's time, since others may want it, too.
+        if wrong is None and second.processor > 2:
+            wrong = f"exit {code} after {second.processor:.1f} s of the processor, {taken:.1f} s"
         # Killed, so that its lock is a stale one.
         first.kill()
         third = bench.start(
@@ -279,7 +280,10 @@ def two_runs(bench: Bench, trials: int) -> Outcome:
         if stopped:
             wrong = wrong or f"a stale lock is in the way: {third.said()[-200:]}"
         found.add(wrong and f"{name}: {wrong}")
-    found.notes.append(f"the second gone within {slowest:.1f} s, without its imports")
+    found.notes.append(
+        f"the second gone within {most:.1f} s of the processor ({slowest:.1f} s on the clock),"
+        " without its imports"
+    )
     return found
 
 
