@@ -19,6 +19,7 @@ import argparse
 import os
 import platform
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -99,6 +100,8 @@ def main() -> None:
     import geocyclegan.training.loop  # noqa: F401
 
     torch.set_num_threads(1)
+    # Whatever ends it, what was counted is told.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"$ python -m benchmarks.reliability {shlex.join(sys.argv[1:])}".rstrip())
     print(f"{date.today()}, {platform.system()}, torch {torch.__version__}\n")
     print("| fault | trials | held | figures | first failure |\n|---|---|---|---|---|", flush=True)
@@ -107,7 +110,13 @@ def main() -> None:
         bench = Bench(Path(folder))
         for name in args.only:
             row, began = ROWS[name], time.monotonic()
-            outcome = row.run(bench, row.trials if args.trials is None else args.trials)
+            try:
+                outcome = row.run(bench, row.trials if args.trials is None else args.trials)
+            except KeyboardInterrupt:
+                outcome = Outcome.current or Outcome()
+                outcome.notes.append("interrupted")
+                print(line(row, outcome), flush=True)
+                raise
             print(line(row, outcome), flush=True)
             print(f"  {name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             failed = failed or bool(outcome.failures)

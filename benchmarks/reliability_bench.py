@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 SIZE = 96
 STEPS, SAVE_EVERY = 60, 5
@@ -37,6 +38,10 @@ class Outcome:
     failures: list[str] = field(default_factory=list)
     trials: int = 0
     notes: list[str] = field(default_factory=list)
+    current: ClassVar[Outcome | None] = None
+
+    def __post_init__(self) -> None:
+        Outcome.current = self
 
     def add(self, failure: str | None) -> None:
         """Count a trial; None: it held."""
@@ -93,6 +98,7 @@ class Process:
             os.chdir(folder)
             os.setsid()
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             sys.argv = ["geocyclegan", *arguments]
             if prepare is not None:
                 prepare()

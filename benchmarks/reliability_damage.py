@@ -150,7 +150,7 @@ def not_finite(bench: Bench, trials: int) -> Outcome:
         folder, at = bench.fresh("poisoned"), bench.random.randrange(1, 50)
         run = folder / "run"
         poisons = trial % 2 == 0
-        more: list[object] = [] if poisons else ["--lr", 10.0 ** bench.random.randrange(4, 30)]
+        more: list[object] = [] if poisons else ["--lr", 10.0 ** bench.random.randrange(12, 30)]
         process = bench.start(*bench.train(folder), *more, prepare=_poison(at) if poisons else None)
         process.wait()
         wrong = process.is_clear((1,))
