@@ -175,8 +175,8 @@ def signals(bench: Bench, trials: int) -> Outcome:
             slowest = max(slowest, taken)
             found.add(_saved(process, run, code, number, taken))
             continue
-        # The second one comes when the first has been seen, which is at the end of a bytecode.
-        time.sleep(bench.random.uniform(0.001, 0.02))
+        # Python sees a signal between two bytecodes; two of them before that would be one.
+        time.sleep(bench.random.uniform(0.1, 0.4))
         began = time.monotonic()
         if process.poll() is None:
             os.kill(process.id, number)
