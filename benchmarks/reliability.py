@@ -40,7 +40,7 @@ from benchmarks import (
     reliability_limits,
     reliability_strangers,
 )
-from benchmarks.reliability_bench import Bench, Outcome
+from benchmarks.reliability_bench import Bench, Outcome, Process
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,8 @@ def main() -> None:
             try:
                 outcome = row.run(bench, row.trials if args.trials is None else args.trials)
             except KeyboardInterrupt:
+                for process in list(Process.running.values()):
+                    process.kill()
                 outcome = Outcome.current or Outcome()
                 outcome.notes.append("interrupted")
                 print(line(row, outcome), flush=True)

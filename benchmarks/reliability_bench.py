@@ -62,6 +62,7 @@ class Process:
     """
 
     _count = 0
+    running: ClassVar[dict[int, Process]] = {}
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class Process:
         self.id = os.fork()
         if not self.id:
             self._run([str(each) for each in arguments], folder, prepare, waits)
+        Process.running[self.id] = self
 
     def _run(
         self,
@@ -124,6 +126,7 @@ class Process:
             done, status, usage = os.wait4(self.id, os.WNOHANG)
             if done:
                 self.code = os.waitstatus_to_exitcode(status)
+                Process.running.pop(self.id, None)
                 self.processor = usage.ru_utime + usage.ru_stime
         return self.code
 

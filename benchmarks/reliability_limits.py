@@ -63,7 +63,7 @@ def _large(bench: Bench) -> tuple[Path, Path]:
         scene.write(pixels)
     torch.manual_seed(0)
     domain = Domain((BandInfo(BandScaling("linear", (0.0, 255.0), (-1.0, 1.0))),), "uint8")
-    network = build_generator("resnet6", in_channels=1, out_channels=1, width=8)
+    network = build_generator("resnet6", in_channels=1, out_channels=1, width=12)
     save_bundle(
         folder / "model",
         method="cyclegan",
