@@ -217,21 +217,34 @@ def _group_v2(
     root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> int | None:
     """What the control groups of this process leave it; a group is bound by those above it."""
+    files = "memory.max", "memory.current", "inactive_file"
+    return _least(root, membership, "", files)
+
+
+def _group_v1(
+    root: Path = Path("/sys/fs/cgroup/memory"), membership: Path = Path("/proc/self/cgroup")
+) -> int | None:
+    files = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+    return _least(root, membership, "memory", files)
+
+
+def _least(
+    root: Path, membership: Path, controller: str, files: tuple[str, str, str]
+) -> int | None:
+    """The least that a group of this process, or one above it, leaves; None: there is no limit.
+
+    In a container the path may be that of the host, whose folders are not there; the root is.
+    """
+    left = [_left(root, *files)]
     with suppress(OSError):
         for line in membership.read_text("utf-8").splitlines():
-            if line.startswith("0::"):
-                folder = root / line.partition("::")[2].strip().lstrip("/")
-                left = [
-                    _left(group, "memory.max", "memory.current", "inactive_file")
-                    for group in (folder, *folder.parents)
-                    if group.is_relative_to(root)
-                ]
-                return min((value for value in left if value is not None), default=None)
-    return None
-
-
-def _group_v1(root: Path = Path("/sys/fs/cgroup/memory")) -> int | None:
-    return _left(root, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            _, _, rest = line.partition(":")
+            controllers, _, path = rest.partition(":")
+            if controller in controllers.split(","):
+                folder = root / path.strip().lstrip("/")
+                groups = (folder, *folder.parents)
+                left += [_left(group, *files) for group in groups if group.is_relative_to(root)]
+    return min((value for value in left if value is not None), default=None)
 
 
 def _left(group: Path, limit: str, usage: str, cached: str) -> int | None:

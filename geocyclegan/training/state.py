@@ -27,6 +27,7 @@ from geocyclegan.training.ranks import Ranks
 from geocyclegan.training.resolve import build, seed_of
 from geocyclegan.training.schedule import Schedule
 from geocyclegan.training.score import Scores
+from geocyclegan.training.skips import Skips
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class TrainingState:
         chips: the domains.
         checkpoint: what `to_checkpoint` gave; None for a fresh start.
         ranks: who trains together; alone, if left out.
+        skips: chips that the run goes without; none, if left out.
 
     Raises:
         BundleError: the checkpoint is of another run.
@@ -56,7 +58,9 @@ class TrainingState:
         chips: Chips,
         checkpoint: Mapping[str, Any] | None = None,
         ranks: Ranks | None = None,
+        skips: Skips | None = None,
     ) -> None:
+        self.skips = skips or Skips()
         self._fabric = fabric
         self._config = config
         self._ranks = ranks or Ranks()
@@ -153,6 +157,7 @@ class TrainingState:
             "extra": self.method.extra_state(),
             "meter": self.meter.state_dict(),
             "random": random_state(),
+            "skipped": self.skips.state(),
         }
         if self._ranks.size > 1:
             # Where another process would look for a device that is not its own.
@@ -225,6 +230,9 @@ class TrainingState:
             self._fabric.strategy.precision.load_state_dict(checkpoint["scaler"])
         self.mean.load_state_dict(checkpoint.get("mean", {}))
         self.meter.load_state_dict(own["meter"], self._fabric.device)
+        # A run of an earlier version has skipped none.
+        everybody = [each.get("skipped", {}) for each in (checkpoint, *checkpoint["others"])]
+        self.skips.load(own.get("skipped", {}), everybody)
         restore_random_state(own["random"])
 
 
