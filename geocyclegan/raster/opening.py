@@ -20,6 +20,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geocyclegan.errors import GeoCycleGANError, NotFoundError, SceneError, ServerError
+from geocyclegan.raster.pointers import refuse_after, refuse_before
 from geocyclegan.raster.remote import (
     HONEST_DRIVERS,
     NOT_THERE,
@@ -173,11 +174,17 @@ def require_unchanged(paths: Iterable[str]) -> None:
 
 def _open(path: str) -> Any:
     """Open a raster with the drivers that its name allows."""
+    drivers = [*DRIVERS, "VRT"] if _is_vrt(path) else DRIVERS
     if not is_remote(path):
-        return _open_with(path, [*DRIVERS, "VRT"] if path.lower().endswith(".vrt") else DRIVERS)
+        refuse_before(path)
     with rasterio.Env(**network_settings()):
-        dataset = _open_with(path, [*DRIVERS, "VRT"] if _is_vrt(path) else DRIVERS)
-    if dataset.driver not in HONEST_DRIVERS:
+        dataset = _open_with(path, drivers)
+        try:
+            refuse_after(path, dataset)
+        except BaseException:
+            dataset.close()
+            raise
+    if is_remote(path) and dataset.driver not in HONEST_DRIVERS:
         driver = dataset.driver
         dataset.close()
         raise SceneError(

@@ -40,8 +40,8 @@ def scene(server: Server) -> Path:
     """A tiled part of a bundled scene, in the server's folder."""
     path: Path = server.folder / "scene.tif"
     with rasterio.open(samples.path("landsat_1985")) as whole:
-        pixels = np.maximum(whole.read([1, 2])[:, :192, :192], 1)
-        profile = whole.profile | {"count": 2, "height": 192, "width": 192, "nodata": None}
+        pixels = np.maximum(whole.read([1, 2])[:, :128, :128], 1)
+        profile = whole.profile | {"count": 2, "height": 128, "width": 128, "nodata": None}
     profile |= {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"}
     with rasterio.open(path, "w", **profile) as out:
         out.write(pixels)
@@ -73,7 +73,7 @@ def run(*args: object) -> tuple[int, list[str]]:
 
 
 def chip(source: object, out: Path, *more: object) -> tuple[int, list[str]]:
-    return run("chip", source, "--out", out, "--size", 64, "--workers", 1, *more)
+    return run("chip", source, "--out", out, "--size", 64, "--val", 0, "--workers", 1, *more)
 
 
 def chips_of(folder: Path) -> dict[str, bytes]:
@@ -91,7 +91,7 @@ def test_chip_is_the_same_after_a_fault(server: Server, scene: Path, kind: str) 
     server.fail(kind, name="scene.tif", first=1, count=1)
     assert chip(server.url("scene.tif"), Path("remote")) == (0, [])
     local, remote = chips_of(Path("local")), chips_of(Path("remote"))
-    assert len(local) > 4
+    assert len(local) == 4
     assert sorted(local.values()) == sorted(remote.values())
 
 
@@ -112,8 +112,7 @@ def test_chip_notices_that_a_scene_was_replaced(server: Server, scene: Path) -> 
     for path, values in ((scene, pixels), (server.folder / "scene.tif.other", pixels // 2)):
         with rasterio.open(path, "w", **profile) as dataset:
             dataset.write(values)
-    server.fail("other", name="scene.tif", methods=["GET"], first=2)
-    # Where only its headers are told from each other, by its ETag.
+    # Laid out alike, so that no header tells them from each other.
     server.fail("other", name="scene.tif", methods=["GET", "HEAD"], first=8)
     code, errors = chip(server.url("scene.tif"), Path("chips"))
     assert code == 1
@@ -125,7 +124,7 @@ def test_chip_notices_that_a_scene_was_replaced(server: Server, scene: Path) -> 
 def test_infer_is_the_same_after_a_fault(
     server: Server, scene: Path, model: Path, kind: str
 ) -> None:
-    given = ("--model", model, "--tile", 32)
+    given = ("--model", model, "--tile", 96, "--norm-stats", "tile")
     assert run("infer", scene, *given, "--out", "local.tif")[0] == 0
     server.fail(kind, name="scene.tif", first=1, count=1)
     assert run("infer", server.url("scene.tif"), *given, "--out", "remote.tif") == (0, [])
@@ -138,7 +137,7 @@ def test_infer_ends_in_a_line_and_goes_on_later(
 ) -> None:
     monkeypatch.setattr(translate, "KEPT_FROM_TILES", 1)
     monkeypatch.setenv("GDAL_NUM_THREADS", "1")
-    given = ("--model", model, "--tile", 32)
+    given = ("--model", model, "--tile", 96, "--norm-stats", "tile")
     assert run("infer", scene, *given, "--out", "local.tif")[0] == 0
     server.fail(kind, name="scene.tif", first=2)
     code, errors = run("infer", server.url("scene.tif"), *given, "--out", "remote.tif")
@@ -155,14 +154,15 @@ def test_virtual_chips_of_a_server(server: Server, scene: Path) -> None:
     out = Path("chips")
     assert chip(server.url("scene.tif"), out, "--virtual")[0] == 0
     assert chip(scene, Path("local"))[0] == 0
-    server.fail("drop", name="scene.tif", count=1)
+    server.fail("drop", name="scene.tif", methods=["GET"], count=1)
     theirs, ours = ChipSet.open(out, "a"), ChipSet.open(Path("local"), "a")
     for index in range(len(ours)):
         assert np.array_equal(theirs.read(index)[0], ours.read(index)[0])
     record = json.loads((out / "domain_a.json").read_text())
     assert server.url("scene.tif") in json.dumps(record["scenes"][0]["files"])
+    (server.folder / "scene.tif.other").write_bytes(b"another")
     server.fail("other", name="scene.tif", methods=["HEAD"])
-    with pytest.raises(ChipsError, match=r"scene.tif: changed since it was chipped"):
+    with pytest.raises(ChipsError, match=r"scene\.tif: changed since it was chipped"):
         ChipSet.open(out, "a")
     server.fail("drop", name="scene.tif")
     with pytest.raises(ChipsError, match=r"http://.*rows .* cannot be read"):
