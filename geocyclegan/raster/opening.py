@@ -20,6 +20,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geocyclegan.errors import GeoCycleGANError, NotFoundError, SceneError, ServerError
+from geocyclegan.raster.claims import refuse_claims
 from geocyclegan.raster.pointers import refuse_after, refuse_before
 from geocyclegan.raster.remote import (
     HONEST_DRIVERS,
@@ -181,6 +182,7 @@ def _open(path: str) -> Any:
         dataset = _open_with(path, drivers)
         try:
             refuse_after(path, dataset)
+            refuse_claims(path, dataset)
         except BaseException:
             dataset.close()
             raise
