@@ -33,6 +33,6 @@ def refuse_claims(path: str, dataset: Any) -> None:
     if claimed > _LEAST_BYTES and claimed > held * _MOST_TO_ONE:
         raise SceneError(
             f"{path}: its header claims {dataset.height} x {dataset.width} px and {dataset.count}"
-            f" bands, {claimed / 1e9:.0f} GB, in a file of {held} bytes; it is damaged or made to do"
-            " harm, so fetch it again from where you trust"
+            f" bands, {claimed / 1e9:.0f} GB, in a file of {held} bytes; it is damaged or made"
+            " to do harm, so fetch it again from where you trust"
         )
