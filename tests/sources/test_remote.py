@@ -154,7 +154,13 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("driver", sorted(remote.HONEST_DRIVERS - {"VRT"}))
+@pytest.mark.parametrize(
+    "driver",
+    [
+        name if name in ("GTiff", "JP2OpenJPEG") else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted(remote.HONEST_DRIVERS - {"VRT"})
+    ],
+)
 @pytest.mark.parametrize("kind", ["drop", "503"])
 def test_missing_bytes_are_never_pixels(
     server: Server, driver: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
