@@ -242,7 +242,7 @@ class _Trainer:
                 found = self._ranks.together(lambda: [next(batches)[1] for _ in range(count)])
                 state.advance(*found)
                 is_logged = self._due(config.log_every)
-                if is_logged or state.meter.cheap:
+                if is_logged or state.meter.cheap or self._is_noticed():
                     self._ranks.together(self._require_finite_losses)
                 progress.update(1, **(self._write_losses(lr) if is_logged else {}))
                 self._advise()
@@ -259,6 +259,10 @@ class _Trainer:
         if self._signal or self._state.step >= self._total:
             return False
         return not self._has_waited()
+
+    def _is_noticed(self) -> bool:
+        """Whether word of a loss that is not finite has come from any of the devices."""
+        return self._ranks.largest(int(self._state.meter.noticed())) > 0
 
     def _has_waited(self) -> bool:
         """Whether the scores have not been getting better for as long as --patience allows."""
