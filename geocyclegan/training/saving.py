@@ -127,7 +127,8 @@ class _Copies:
         """Return what waits until all copies have their values."""
         if self._device is None:
             return lambda: None
-        event = torch.cuda.Event()
+        # The thread sleeps until then, instead of taking a core.
+        event = torch.cuda.Event(blocking=True)
         event.record(torch.cuda.current_stream(self._device))
         return event.synchronize
 

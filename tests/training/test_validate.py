@@ -12,9 +12,18 @@ from torch import Tensor
 from geocyclegan.catalogue import METHODS
 from geocyclegan.methods import Batch, Method, NetworkSpec, build_method
 from geocyclegan.models.norm import is_per_sample
+from geocyclegan.models.padding import replace_padding
+from geocyclegan.rounding import tf32
 from geocyclegan.training import validate as module
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.distances import PATCH, Reference, draw_places, patches
+from geocyclegan.training.distances import (
+    PATCH,
+    Reference,
+    draw_places,
+    kernel_distance,
+    patches,
+    sliced_wasserstein,
+)
 from geocyclegan.training.resolve import method_options
 from geocyclegan.training.validate import RealSides, validate
 
@@ -232,3 +241,31 @@ def test_a_signal_ends_it_between_batches(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert validate(make("cyclegan"), crops, CPU, stop) is None
     assert len(crops.loaded) < 7
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", METHODS)
+def test_on_cuda_it_measures_what_a_cpu_does(name: str) -> None:
+    """Distances are not rounded to TF32, even where networks are; and the same bits come again."""
+    method, crops = make(name), Crops(one_mask=METHODS[name].paired)
+    x, y = (torch.rand(400, 5, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    with tf32(convolutions=True, matrices=True):
+        for distance in (sliced_wasserstein, kernel_distance):
+            found = distance(x.cuda(), y.cuda())
+            assert found == pytest.approx(distance(x, y), rel=1e-9, abs=1e-12)
+    expected = validate(method, crops, CPU)
+    assert expected
+    cuda = torch.device("cuda")
+    replace_padding([method.cuda()], repeatable=True)
+    real = RealSides()
+    with tf32(convolutions=False):
+        torch.use_deterministic_algorithms(True)
+        try:
+            first, again = (validate(method, crops, cuda, real=real) for _ in range(2))
+        finally:
+            torch.use_deterministic_algorithms(False)
+    assert first is not None
+    assert first == again
+    for key, value in expected.items():
+        assert first[key] == pytest.approx(value, rel=1e-2, abs=1e-3), key
