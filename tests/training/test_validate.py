@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -241,6 +242,21 @@ def test_a_signal_ends_it_between_batches(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert validate(make("cyclegan"), crops, CPU, stop) is None
     assert len(crops.loaded) < 7
+
+
+def test_crops_that_are_read_ahead_come_in_order() -> None:
+    """As for a GPU; that end comes before all are read, too."""
+    crops, chosen = Crops(count=40), [3, 1, *range(10, 40)]
+    with closing(module._loaded(crops, chosen, torch.device("cuda"))) as loaded:
+        for number in chosen:
+            numbers, batch = next(loaded)
+            assert numbers == [number]
+            assert torch.equal(batch.a, Crops().load(number).a)
+        assert next(loaded, None) is None
+    crops.loaded.clear()
+    with closing(module._loaded(crops, chosen, torch.device("cuda"))) as loaded:
+        next(loaded)
+    assert len(crops.loaded) < 20
 
 
 @pytest.mark.gpu
