@@ -56,7 +56,7 @@ def cuda_mail(device: torch.device) -> Mail | None:
         return None
     with torch.cuda.device(device):
         there = torch.empty((), dtype=torch.int64, pin_memory=True)
-        return Mail(there, torch.cuda.Event())
+        return Mail(there, torch.cuda.Event())  # type: ignore[no-untyped-call]
 
 
 class LossMeter:

@@ -128,7 +128,7 @@ class _Copies:
         if self._device is None:
             return lambda: None
         # The thread sleeps until then, instead of taking a core.
-        event = torch.cuda.Event(blocking=True)
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
         return event.synchronize
 

@@ -5,6 +5,7 @@ The processes are forked from a server that has imported everything, which saves
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import random
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,8 +33,7 @@ Start = Callable[..., BaseProcess]
 
 def _saving_beside() -> None:
     """The command line, with saves that are written beside the training, as on CUDA."""
-    from geocyclegan.training import loop
-
+    loop: Any = importlib.import_module("geocyclegan.training.loop")
     loop.overlaps = lambda device: True
     main()
 
