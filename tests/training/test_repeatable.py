@@ -94,7 +94,8 @@ def test_steps_of_all_methods(method: str, tiny: MakeConfig, paired: TrainConfig
         replace_padding([state.method], repeatable=True)
         with Operations() as seen:
             state.advance(Batch(a, b, labels_a=labels))
-        crops = _Crops(Batch(a[:1], b[:1], *(torch.ones(1, 1, side, side) > 0 for _ in range(2))))
+        mask = torch.ones(1, 1, side, side, dtype=torch.bool)
+        crops = _Crops(Batch(a[:1], b[:1], mask, mask.clone()))
         with Operations() as judged:
             assert validate(state.method, crops, cpu)
     finally:

@@ -224,7 +224,7 @@ class _Slow:
         write, advance = loop.save_checkpoint, TrainingState.advance
         reached = [0]
 
-        def late(folder: Path, step: int, content: Any) -> Path:
+        def late(folder: Path, step: int, content: Any) -> Any:
             stepped.clear()
             stepped.wait(5 if step < 6 else 0)
             self.behind.append(int(reached[0] > step))
@@ -245,7 +245,7 @@ def test_a_disk_that_fills_ends_the_run_with_the_last_good_checkpoint(
 ) -> None:
     write = loop.save_checkpoint
 
-    def full(folder: Path, step: int, content: Any) -> Path:
+    def full(folder: Path, step: int, content: Any) -> Any:
         if step > 2:
             raise OutputError(f"{folder}: no space")
         return write(folder, step, content)
