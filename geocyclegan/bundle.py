@@ -230,6 +230,21 @@ class Bundle:
             raise BundleError(f"{self.folder}: the model cannot be loaded ({line})") from error
 
 
+@dataclass(frozen=True)
+class Packed:
+    """All of a bundle but its files.
+
+    Attributes:
+        tensors: by their names in the weights file; networks go on changing them.
+        document: what `model.json` will hold beside hashes.
+        counts: weights of the generators by direction.
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    document: Mapping[str, Any]
+    counts: Mapping[Direction, int]
+
+
 def save_bundle(
     folder: Path,
     *,
@@ -246,12 +261,12 @@ def save_bundle(
 
     Args:
         folder: where it will be.
-        method: what trained it.
+        method: see `pack_bundle`, as for all that follow.
         generators: registry name and network by direction.
         domains: "a" and "b".
         tile: side in px of the windows that it was trained on.
-        training: JSON provenance: options, steps, source scenes.
-        normalization: regime of the norm layers; the default is per-crop instance norm.
+        training: JSON provenance.
+        normalization: regime of the norm layers.
         statistics: of the training set at each norm layer, by direction.
         makers: what makes images of a domain from noise, by domain.
 
@@ -261,50 +276,99 @@ def save_bundle(
     Raises:
         OutputError: it cannot be written.
     """
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    old = _old(folder)
-    make_folder(folder.parent)
-    shutil.rmtree(part, ignore_errors=True)
-    make_folder(part)
-    state = {
-        f"{direction}.{name}": value.detach().cpu().contiguous()
+    packed = pack_bundle(
+        method=method,
+        generators=generators,
+        domains=domains,
+        tile=tile,
+        training=training,
+        normalization=normalization,
+        statistics=statistics,
+        makers=makers,
+    )
+    return write_bundle(folder, packed)
+
+
+def pack_bundle(
+    *,
+    method: str,
+    generators: Mapping[Direction, tuple[str, Generator]],
+    domains: Mapping[str, Domain],
+    tile: int,
+    training: Mapping[str, Any],
+    normalization: Mapping[str, Any] | None = None,
+    statistics: Mapping[Direction, Sequence[Moments]] | None = None,
+    makers: Mapping[str, nn.Module] | None = None,
+) -> Packed:
+    """Put together what a bundle holds; nothing is copied.
+
+    Args:
+        method: what trained it.
+        generators: registry name and network by direction.
+        domains: "a" and "b".
+        tile: side in px of the windows that it was trained on.
+        training: JSON provenance: options, steps, source scenes.
+        normalization: regime of the norm layers; the default is per-crop instance norm.
+        statistics: of the training set at each norm layer, by direction.
+        makers: what makes images of a domain from noise, by domain.
+    """
+    tensors = {
+        f"{direction}.{name}": value.detach()
         for direction, (_, network) in generators.items()
         for name, value in network.state_dict().items()
     }
     made = {key: cast(SceneMaker, network) for key, network in (makers or {}).items()}
     for domain, maker in made.items():
         for name, value in maker.state_dict().items():
-            state[f"{_MAKERS}.{domain}.{name}"] = value.detach().cpu().contiguous()
+            tensors[f"{_MAKERS}.{domain}.{name}"] = value.detach()
     for direction, layers in (statistics or {}).items():
         for index, layer in enumerate(layers):
             values = (layer.count[0], layer.mean[0], layer.var[0])
             for name, value in zip(_MOMENTS, values, strict=True):
-                key = f"{_STATISTICS}.{direction}.{index}.{name}"
-                state[key] = value.detach().cpu().contiguous()
+                tensors[f"{_STATISTICS}.{direction}.{index}.{name}"] = value.detach()
+    document = {
+        "geocyclegan": __version__,
+        "method": method,
+        "generators": {
+            direction: {
+                "name": name,
+                "args": network.config(),
+                "stride": network.stride,
+                "halo": network.halo,
+            }
+            for direction, (name, network) in generators.items()
+        },
+        "makers": {key: maker.config() for key, maker in made.items()},
+        "domains": {key: domain.to_json() for key, domain in domains.items()},
+        "normalization": dict(normalization or {"kind": "instance", "pool": "crop"}),
+        "tile": tile,
+        "training": dict(training),
+    }
+    counts = {
+        direction: sum(weight.numel() for weight in network.parameters())
+        for direction, (_, network) in generators.items()
+    }
+    return Packed(tensors, document, counts)
+
+
+def write_bundle(folder: Path, packed: Packed) -> Path:
+    """Write what was put together; see `save_bundle`.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    old = _old(folder)
+    make_folder(folder.parent)
+    shutil.rmtree(part, ignore_errors=True)
+    make_folder(part)
+    tensors = {name: value.cpu().contiguous() for name, value in packed.tensors.items()}
     try:
-        save_file(state, part / _WEIGHTS)
-        document = {
-            "geocyclegan": __version__,
-            "method": method,
-            "generators": {
-                direction: {
-                    "name": name,
-                    "args": network.config(),
-                    "stride": network.stride,
-                    "halo": network.halo,
-                }
-                for direction, (name, network) in generators.items()
-            },
-            "makers": {key: maker.config() for key, maker in made.items()},
-            "domains": {key: domain.to_json() for key, domain in domains.items()},
-            "normalization": dict(normalization or {"kind": "instance", "pool": "crop"}),
-            "tile": tile,
-            "training": dict(training),
-            "weights": {"file": _WEIGHTS, "sha256": sha256(part / _WEIGHTS)},
-        }
+        save_file(tensors, part / _WEIGHTS)
+        weights = {"file": _WEIGHTS, "sha256": sha256(part / _WEIGHTS)}
+        document: dict[str, Any] = {**packed.document, "weights": weights}
         now, items = datetime.now(UTC), {}
-        for direction, (_, network) in generators.items():
-            count = sum(weight.numel() for weight in network.parameters())
+        for direction, count in packed.counts.items():
             name = item_name(direction)
             write_json(part / name, mlm_item(document, direction, count, now))
             items[name] = sha256(part / name)

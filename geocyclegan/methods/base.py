@@ -16,7 +16,7 @@ from geocyclegan.catalogue import Direction
 from geocyclegan.errors import OptionError
 from geocyclegan.models.norm import is_per_sample
 
-__all__ = ["Batch", "Direction", "Method", "Shown", "Side", "ends", "zero_invalid"]
+__all__ = ["Assessed", "Batch", "Direction", "Method", "Shown", "Side", "ends", "zero_invalid"]
 
 Side = Literal["a", "b"]
 
@@ -62,6 +62,34 @@ class Batch:
             None if self.weak is None else self.weak.to(device, non_blocking),
             labels_a=moved.get(id(self.labels_a)),
         )
+
+    def parts(self, apart: bool) -> list[slice]:
+        """Where each sample is, or all of them together."""
+        count = len(self.a)
+        return [slice(i, i + 1) for i in range(count)] if apart else [slice(count)]
+
+    def apart(self) -> list[Batch]:
+        """Each sample of both domains and its masks as a batch of its own; nothing else of it."""
+        found = []
+        for i in self.parts(True):
+            valid_a = None if self.valid_a is None else self.valid_a[i]
+            valid_b = None if self.valid_b is None else self.valid_b[i]
+            found.append(Batch(self.a[i], self.b[i], valid_a, valid_b))
+        return found
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What validation finds in a batch.
+
+    Attributes:
+        errors: those of `Method.validate`, scalars by name: of each sample in order, or one for all
+            of the batch.
+        translations: what `Method.translate` makes of it, by direction.
+    """
+
+    errors: list[dict[str, Tensor]]
+    translations: dict[Direction, Tensor]
 
 
 @dataclass(frozen=True)
@@ -129,6 +157,20 @@ class Method(nn.Module, ABC):
         Returns:
             Scalars by name.
         """
+
+    def assess(self, batch: Batch, *, apart: bool) -> Assessed:
+        """Measure the errors of a batch and translate it, without gradients.
+
+        A method that needs the translations for its errors computes them once.
+
+        Args:
+            batch: images of both domains.
+            apart: the errors of each sample, as if it were a batch of its own, instead of those of
+                the whole; for networks that look at each image by itself.
+        """
+        errors = [self.validate(each) for each in (batch.apart() if apart else [batch])]
+        made = {way: self.translate(*batch.side(ends(way)[0]), way) for way in self.generators()}
+        return Assessed(errors, made)
 
     def through(
         self, network: nn.Module, inputs: Sequence[tuple[Tensor, Tensor | None]]

@@ -22,7 +22,7 @@ from torch.optim import Adam, Optimizer
 from geocyclegan.catalogue import Direction
 from geocyclegan.errors import OptionError
 from geocyclegan.methods.adversary import Adversary, Images, descend, frozen, sum_of
-from geocyclegan.methods.base import Batch, Method, ends, zero_invalid
+from geocyclegan.methods.base import Assessed, Batch, Method, ends, zero_invalid
 from geocyclegan.methods.hints import PairHints
 from geocyclegan.methods.losses import GanKind
 from geocyclegan.methods.networks import NetworkSpec, check_numbers, config_of
@@ -204,12 +204,21 @@ class Cut(Method):
             nce, a scalar without its weight; where nothing is kept of the source, it is the
             logarithm of the number of places.
         """
+        return self.assess(batch, apart=False).errors[0]
+
+    def assess(self, batch: Batch, *, apart: bool) -> Assessed:
+        """Error and translation in one go, see `Method.assess`."""
         home, _, _ = ends(self.config.direction)
-        source = batch.side(home)
-        random = torch.Generator(source[0].device).manual_seed(0)
+        images, valid = batch.side(home)
+        errors = []
         with self.evaluating():
-            fake = zero_invalid(self.generator(*source), source[1]), source[1]
-            return {"nce": self._contrast(source, fake, random=random)}
+            fake = zero_invalid(self.generator(images, valid), valid)
+            for i in batch.parts(apart):
+                mask = None if valid is None else valid[i]
+                random = torch.Generator(images.device).manual_seed(0)
+                error = self._contrast((images[i], mask), (fake[i], mask), random=random)
+                errors.append({"nce": error})
+        return Assessed(errors, {self.config.direction: fake})
 
     def _contrast(
         self,

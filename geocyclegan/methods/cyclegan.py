@@ -19,7 +19,7 @@ from torch.optim import Adam, Optimizer
 
 from geocyclegan.errors import BundleError, OptionError
 from geocyclegan.methods.adversary import Adversary, Images, sum_of
-from geocyclegan.methods.base import Batch, Direction, Method, zero_invalid
+from geocyclegan.methods.base import Assessed, Batch, Direction, Method, zero_invalid
 from geocyclegan.methods.cycle import CycleTerms
 from geocyclegan.methods.hints import PairHints
 from geocyclegan.methods.losses import GanKind, masked_l1
@@ -277,15 +277,29 @@ class CycleGAN(Method):
         Returns:
             Scalars cycle_a, cycle_b; identity_a, identity_b where the domains share bands.
         """
+        return self.assess(batch, apart=False).errors[0]
+
+    def assess(self, batch: Batch, *, apart: bool) -> Assessed:
+        """Errors and translations in one go, see `Method.assess`."""
         with self.evaluating():
             images, same = self._translate_twice(batch, bool(self.shared_bands))
-            errors = {
-                "cycle_a": masked_l1(images.back_a, batch.a, batch.valid_a),
-                "cycle_b": masked_l1(images.back_b, batch.b, batch.valid_b),
-            }
-            if same is not None:
-                errors |= self._identities(batch, *same)
-        return errors
+        made: dict[Direction, Tensor] = {"a2b": images.fake_b, "b2a": images.fake_a}
+        if not apart:
+            return Assessed([self._errors(batch, images, same)], made)
+        errors = []
+        for i, each in zip(batch.parts(True), batch.apart(), strict=True):
+            alike = None if same is None else (same[0][i], same[1][i])
+            errors.append(self._errors(each, images.part(i), alike))
+        return Assessed(errors, made)
+
+    def _errors(
+        self, batch: Batch, images: Translated, same: tuple[Tensor, Tensor] | None
+    ) -> dict[str, Tensor]:
+        errors = {
+            "cycle_a": masked_l1(images.back_a, batch.a, batch.valid_a),
+            "cycle_b": masked_l1(images.back_b, batch.b, batch.valid_b),
+        }
+        return errors if same is None else errors | self._identities(batch, *same)
 
     def extra_state(self) -> dict[str, Any]:
         """The image pools."""
@@ -398,6 +412,11 @@ class Translated:
     fake_b: Tensor
     back_a: Tensor
     back_b: Tensor
+
+    def part(self, samples: slice) -> Translated:
+        """Some of the samples."""
+        made = (self.fake_a, self.fake_b, self.back_a, self.back_b)
+        return Translated(*(images[samples] for images in made))
 
 
 def _bands(generator_ab: nn.Module, generator_ba: nn.Module) -> tuple[int, int]:

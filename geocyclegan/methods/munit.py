@@ -22,7 +22,7 @@ from torch.optim import Adam, Optimizer
 from geocyclegan.catalogue import Direction
 from geocyclegan.errors import OptionError
 from geocyclegan.methods.adversary import Adversary, Images, descend, frozen, sum_of
-from geocyclegan.methods.base import Batch, Method, Shown, Side, ends, zero_invalid
+from geocyclegan.methods.base import Assessed, Batch, Method, Shown, Side, ends, zero_invalid
 from geocyclegan.methods.hints import PairHints
 from geocyclegan.methods.losses import GanKind, masked_l1, masked_mean
 from geocyclegan.methods.networks import NetworkSpec, check_numbers, config_of
@@ -215,18 +215,27 @@ class Munit(Method):
             Scalars image_a, image_b, in levels; content_a, content_b, of content that went through
             a translation in the mean style.
         """
-        errors: dict[str, Tensor] = {}
+        return self.assess(batch, apart=False).errors[0]
+
+    def assess(self, batch: Batch, *, apart: bool) -> Assessed:
+        """Errors and translations in one go, see `Method.assess`."""
+        parts = batch.parts(apart)
+        errors: list[dict[str, Tensor]] = [{} for _ in parts]
+        translations: dict[Direction, Tensor] = {}
         with self.evaluating():
-            for home, away in _WAYS:
+            for (home, away), way in zip(_WAYS, self.generators(), strict=True):
                 images, valid = batch.side(home)
                 content = self._content(home, (images, valid))
                 style = self._style(home, (images, valid))
                 back, _ = self._decode(home, content, style, valid)
-                errors[f"image_{home}"] = masked_l1(back, images, valid)
                 made = self._decode(away, content, None, valid)
                 again = self._content(away, made)
-                errors[f"content_{home}"] = _content_error(again, content, valid)
-        return errors
+                translations[way] = made[0]
+                for i, found in zip(parts, errors, strict=True):
+                    mask = None if valid is None else valid[i]
+                    found[f"image_{home}"] = masked_l1(back[i], images[i], mask)
+                    found[f"content_{home}"] = _content_error(again[i], content[i], mask)
+        return Assessed(errors, translations)
 
     def show(self, batch: Batch) -> list[list[Shown]]:
         """For each domain an image, and its translation in the mean style and in two others."""

@@ -20,7 +20,7 @@ from torch.optim import Adam, Optimizer
 from geocyclegan.catalogue import Direction
 from geocyclegan.errors import BundleError, OptionError
 from geocyclegan.methods.adversary import Adversary, descend, frozen, sum_of
-from geocyclegan.methods.base import Batch, Method, Shown, ends, zero_invalid
+from geocyclegan.methods.base import Assessed, Batch, Method, Shown, ends, zero_invalid
 from geocyclegan.methods.losses import GanKind, masked_l1
 from geocyclegan.methods.networks import NetworkSpec, check_numbers, config_of
 from geocyclegan.methods.pool import ImagePool
@@ -165,9 +165,22 @@ class Pix2Pix(Method):
         Returns:
             l1, a scalar in levels, without its weight.
         """
+        return self.assess(batch, apart=False).errors[0]
+
+    def assess(self, batch: Batch, *, apart: bool) -> Assessed:
+        """Error and translation in one go, see `Method.assess`."""
         source, target, valid = self._sides(batch)
         with self.evaluating():
-            return {"l1": masked_l1(self.generator(source, valid), target, valid)}
+            made = self.generator(source, valid)
+        errors = [
+            {"l1": masked_l1(made[i], target[i], None if valid is None else valid[i])}
+            for i in batch.parts(apart)
+        ]
+        way = self.config.direction
+        # Where both masks are one, what is translated here is what is translated on its own.
+        if batch.valid_a is batch.valid_b:
+            return Assessed(errors, {way: zero_invalid(made, valid)})
+        return Assessed(errors, {way: self.translate(*batch.side(ends(way)[0]), way)})
 
     def show(self, batch: Batch) -> list[list[Shown]]:
         """An image, its translation and the truth."""

@@ -27,7 +27,7 @@ from torch.optim import Adam, Optimizer
 
 from geocyclegan.errors import OptionError
 from geocyclegan.methods.adversary import descend, frozen, sum_of
-from geocyclegan.methods.base import Batch
+from geocyclegan.methods.base import Assessed, Batch
 from geocyclegan.methods.cyclegan import CycleGAN, CycleGANConfig, Translated
 from geocyclegan.methods.networks import NetworkSpec, config_of
 from geocyclegan.models.segmenter import SmallSegmenter, load_segmenter
@@ -183,18 +183,23 @@ class Semantic(CycleGAN):
             Those of CycleGAN, and label_a: the share of valid pixels of A whose class changes, a
             scalar.
         """
-        errors = super().validate(batch)
+        return self.assess(batch, apart=False).errors[0]
+
+    def assess(self, batch: Batch, *, apart: bool) -> Assessed:
+        """Errors and translations in one go, see `Method.assess`."""
+        found = super().assess(batch, apart=apart)
         with self.evaluating():
             before = self.segmenter_a(batch.a).argmax(dim=1)
             fake_b = self.generator_ab(batch.a, batch.valid_a)
             after = self._of_b()(fake_b).argmax(dim=1)
-            changed = (before != after).float()[:, None]
-            if batch.valid_a is None:
-                errors["label_a"] = changed.mean()
+        changed, valid = (before != after).float()[:, None], batch.valid_a
+        for i, errors in zip(batch.parts(apart), found.errors, strict=True):
+            if valid is None:
+                errors["label_a"] = changed[i].mean()
             else:
-                valid = batch.valid_a.float()
-                errors["label_a"] = (changed * valid).sum() / valid.sum().clamp_min(1.0)
-        return errors
+                mask = valid[i].float()
+                errors["label_a"] = (changed[i] * mask).sum() / mask.sum().clamp_min(1.0)
+        return found
 
     def _generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Translated]:
         losses, images = super()._generator_losses(batch)

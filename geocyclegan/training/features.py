@@ -5,7 +5,7 @@ ONNX is a graph of operators: reading one runs no code of whoever made it, as un
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ class Features:
 
     def __init__(self, network: FeatureNetwork, domains: Mapping[str, Domain]) -> None:
         self._network, self.domains = network, domains
-        self._known: dict[tuple[str, int], Tensor] = {}
+        self._known: dict[tuple[str, Hashable], Tensor] = {}
 
     @classmethod
     def of_run(cls, config: TrainConfig, chips: Chips) -> Features | None:
@@ -188,7 +188,7 @@ class Features:
         return features
 
     def see(
-        self, side: str, images: Tensor, valid: Tensor | None, known: int | None = None
+        self, side: str, images: Tensor, valid: Tensor | None, known: Hashable | None = None
     ) -> Tensor:
         """Return features of the images that are mostly valid.
 
@@ -197,7 +197,7 @@ class Features:
             images: levels (samples, bands, height, width) in [−1, 1]; what is not valid is filled
                 with the middle of the range, as it is for the networks in training.
             valid: mask (samples, 1, height, width); None: all are valid.
-            known: number of images that are the same every time, so that they are seen once.
+            known: name of images that are the same every time, so that they are seen once.
 
         Returns:
             (images, D) on the CPU, in float64; `images` are those of which at least half is valid.

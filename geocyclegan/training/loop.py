@@ -7,11 +7,11 @@ import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from geocyclegan.bundle import load_bundle
+from geocyclegan.bundle import Packed, load_bundle, write_bundle
 from geocyclegan.catalogue import method_info
 from geocyclegan.device import choose_device
 from geocyclegan.errors import (
@@ -51,11 +51,12 @@ from geocyclegan.training.resolve import (
     warn_of_scenes,
 )
 from geocyclegan.training.run import RunFolder, claim, stored_config
+from geocyclegan.training.saving import Saver, overlaps
 from geocyclegan.training.score import Scores
 from geocyclegan.training.signals import StopRequest
 from geocyclegan.training.starting import cached, config_on, end, skips_of, start
 from geocyclegan.training.state import TrainingState
-from geocyclegan.training.writing import write_model
+from geocyclegan.training.writing import pack_model
 
 T = TypeVar("T")
 
@@ -212,13 +213,14 @@ class _Trainer:
         if ranks.leads:
             known = known_pairs(config, chips, budget), class_check(config, chips, budget)
             self._reporter = Reporter(config, chips, run, state, feed.held_out, feed.shown, *known)
+        self._saver = Saver(overlap=ranks.leads and overlaps(state.device))
         self._losses: dict[str, float] = {}
         self._signal = 0
 
     def fit(self) -> TrainResult:
         """Go to the last step, to a signal, or to where validations do not get better."""
         state = self._state
-        with self._reporter or nullcontext():
+        with self._reporter or nullcontext(), self._saver:
             state.scores = self._lead(lambda reporter: reporter.scores())
             state.lr = state.set_lr()
             if state.step:
@@ -228,6 +230,7 @@ class _Trainer:
             self._go()
             if self._signal:
                 self._interrupt()
+            self._ranks.lead(self._saver.wait)
         return TrainResult(
             *(self._run.path, self._run.model, state.step, self._losses),
             skipped=state.skips.names,
@@ -251,7 +254,7 @@ class _Trainer:
                 state.skips.settle(self._ranks)
                 state.advance(*found)
                 is_logged = self._due(config.log_every)
-                if is_logged or state.meter.cheap:
+                if is_logged or state.meter.cheap or self._is_noticed():
                     self._ranks.together(self._require_finite_losses)
                 progress.update(1, **(self._write_losses(lr) if is_logged else {}))
                 self._advise()
@@ -268,6 +271,10 @@ class _Trainer:
         if self._signal or self._state.step >= self._total:
             return False
         return not self._has_waited()
+
+    def _is_noticed(self) -> bool:
+        """Whether word of a loss that is not finite has come from any of the devices."""
+        return self._ranks.largest(int(self._state.meter.noticed())) > 0
 
     def _has_waited(self) -> bool:
         """Whether the scores have not been getting better for as long as --patience allows."""
@@ -308,7 +315,7 @@ class _Trainer:
                 reporter.look(state.device, self._stop.__bool__)
             scores = reporter.scores()
             if scores.best == state.step and state.step not in before:
-                self._save_model(self._run.best)
+                write_bundle(self._run.best, self._packed())
             return scores
 
         state.scores = self._lead(look)
@@ -318,32 +325,48 @@ class _Trainer:
         state, losses = self._state, self._ranks.mean(self._state.meter.take())
         self._losses = losses
         epoch = self._feed.sampler.epoch_of(state.step)
-        return self._lead(lambda reporter: reporter.write_losses(losses, epoch, lr))
+
+        def write(reporter: Reporter) -> dict[str, float]:
+            self._saver.check()
+            return reporter.write_losses(losses, epoch, lr)
+
+        return self._lead(write)
 
     def _save(self) -> None:
         """Write a checkpoint, then the bundle; neither with a number that is not finite."""
-        state = self._state
+        state, run = self._state, self._run
         self._ranks.together(self._require_finite)
         content = state.to_checkpoint()
 
         def save(reporter: Reporter) -> None:
             reporter.flush()
-            save_checkpoint(self._run.checkpoints, state.step, content)
-            self._save_model(self._run.model)
+            step, packed = state.step, self._packed()
+
+            def write(saved: tuple[dict[str, Any], dict[str, Any]]) -> None:
+                save_checkpoint(run.checkpoints, step, saved[0])
+                write_bundle(run.model, replace(packed, tensors=saved[1]))
+
+            self._saver.save((content, packed.tensors), write)
 
         self._lead(save)
 
     def _save_once(self) -> None:
         """Save, unless that was just done."""
         path = checkpoint_path(self._run.checkpoints, self._state.step)
+
+        def is_saved() -> bool:
+            self._saver.wait()
+            return path.exists()
+
         # One process decides for all: a shared disk may show a file to one before another.
-        if not self._ranks.lead(path.exists):
+        if not self._ranks.lead(is_saved):
             self._save()
 
-    def _save_model(self, folder: Path) -> None:
+    def _packed(self) -> Packed:
+        """Return the bundle of this step."""
         with self._state.mean.applied():
-            write_model(
-                folder, self._config, self._chips, self._state, self._feed.train, self._losses
+            return pack_model(
+                self._config, self._chips, self._state, self._feed.train, self._losses
             )
 
     def _renew_model(self) -> None:
@@ -353,12 +376,13 @@ class _Trainer:
                 return
         except GeoCycleGANError:
             pass
-        self._save_model(self._run.model)
+        write_bundle(self._run.model, self._packed())
 
     def _interrupt(self) -> None:
         step, name, runs = self._state.step, self._run.path.name, self._run.path.parent
         out = "" if runs == Path("runs") else f" --out {shlex.quote(str(runs))}"
         self._save_once()
+        self._ranks.lead(self._saver.wait)
         raise Interrupted(
             f"stopped by {signal.Signals(self._signal).name} at step {step} of {self._total}, saved"
             f" in {self._run.path}; go on with: geocyclegan train{out} --name {name}"
@@ -389,6 +413,7 @@ class _Trainer:
         raise TrainingError(f"step {step}{where}: {said}, on {names}; {self._way_out()}")
 
     def _way_out(self) -> str:
+        self._saver.settle()
         saved = checkpoints(self._run.checkpoints)
         last = f"{saved[-1]} is the last good checkpoint" if saved else "nothing was saved yet"
         return f"{last}; look at these chips, or start another run with a lower --lr"

@@ -23,7 +23,7 @@ from geocyclegan.training.panels import draw_panel
 from geocyclegan.training.run import RunFolder
 from geocyclegan.training.score import SCORE, Scores, score_of
 from geocyclegan.training.state import TrainingState
-from geocyclegan.training.validate import FixedBatches, validate
+from geocyclegan.training.validate import FixedBatches, RealSides, validate
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Reporter:
         self._domains = chips.train_a.domain, chips.train_b.domain
         self._held_out, self._shown, self._pairs = held_out, shown, pairs
         self._classes = classes
-        self._features = Features.of_run(config, chips)
+        self._features, self._real = Features.of_run(config, chips), RealSides()
         self._has_warned = False
         self._log = CsvLog(run.log, state.step)
         self._validation = CsvLog(run.validation, state.step)
@@ -123,7 +123,8 @@ class Reporter:
         method = self._state.method
         errors: dict[str, float] | None = {}
         if len(self._held_out):
-            errors = validate(method, self._held_out, device, stop, self._features)
+            known = self._features, self._real
+            errors = validate(method, self._held_out, device, stop, *known)
         if errors is None:
             return None
         found: list[Finding | None] = []

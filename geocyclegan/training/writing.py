@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 
-from geocyclegan.bundle import save_bundle
+from geocyclegan.bundle import Packed, pack_bundle
 from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Chips
 from geocyclegan.training.levels import LevelReader
@@ -15,18 +14,16 @@ from geocyclegan.training.state import TrainingState
 from geocyclegan.training.statistics import regime, training_statistics
 
 
-def write_model(
-    folder: Path,
+def pack_model(
     config: TrainConfig,
     chips: Chips,
     state: TrainingState,
     train: tuple[LevelReader, LevelReader],
     losses: Mapping[str, float],
-) -> None:
-    """Write a bundle of the generators as they are, with the statistics of the training set.
+) -> Packed:
+    """Put together a bundle of the generators as they are, with statistics of the training set.
 
     Args:
-        folder: the bundle.
         config: resolved.
         chips: the domains.
         state: the generators.
@@ -35,12 +32,10 @@ def write_model(
 
     Raises:
         ChipsError: a chip cannot be read.
-        OutputError: the bundle cannot be written.
     """
     crop = resolved(config.crop)
     statistics = training_statistics(state.generators, train, crop, state.device)
-    save_bundle(
-        folder,
+    return pack_bundle(
         method=config.method,
         generators={k: (resolved(config.generator), net) for k, net in state.generators.items()},
         makers=state.makers,

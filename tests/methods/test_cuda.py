@@ -161,6 +161,7 @@ def test_a_step_waits_for_nothing(name: str, masked: bool, graphs: bool) -> None
 
     def step(number: int) -> None:
         meter.add(number, run.step(batch))
+        assert not meter.noticed()
         mean.update(number)
 
     # A recording takes three steps, and this is not about the steps that make it.
@@ -174,6 +175,31 @@ def test_a_step_waits_for_nothing(name: str, masked: bool, graphs: bool) -> None
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert meter.bad() is None
+
+
+def test_word_of_a_bad_step_comes_by_itself() -> None:
+    """Nothing is waited for, and once the device has done the steps, it is there."""
+    meter, busy = LossMeter(), torch.rand(512, 512, device=CUDA)
+    good, bad = (torch.tensor(value, device=CUDA) for value in (1.0, float("nan")))
+    meter.add(1, {"g": good})
+    torch.cuda.synchronize()
+    assert not meter.noticed()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in range(2, 6):
+            busy = busy @ busy
+            meter.add(step, {"g": bad if step == 3 else good})
+            meter.noticed()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.synchronize()
+    # One may have been under way when the bad step was done.
+    meter.add(6, {"g": good})
+    torch.cuda.synchronize()
+    assert meter.noticed()
+    found = meter.bad()
+    assert found is not None
+    assert found[0] == 3
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16"])

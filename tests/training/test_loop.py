@@ -29,6 +29,7 @@ from geocyclegan.methods.cyclegan import CycleGAN
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Chips
 from geocyclegan.training.loop import train
+from geocyclegan.training.meter import Mail
 from geocyclegan.training.resolve import identity_bands
 from geocyclegan.training.state import TrainingState
 
@@ -452,6 +453,40 @@ def test_a_device_that_is_not_asked_every_step_names_the_same_step(
     run = config.out / "run"
     assert [path.name for path in (run / "checkpoints").glob("*.pt")] == ["step_0000003.pt"]
     assert load_bundle(run).training["steps"] == 3
+
+
+def test_word_from_the_device_ends_a_run_before_the_next_line(
+    tiny: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on CUDA, with a device that is two steps behind."""
+    _poison(monkeypatch, 4, hide=False)
+    meter, steps = "geocyclegan.training.meter", []
+    monkeypatch.setattr(f"{meter}.LossMeter.cheap", False)
+
+    class Late:
+        left = 0
+
+        def record(self) -> None:
+            self.left = 2
+
+        def query(self) -> bool:
+            self.left -= 1
+            return self.left < 0
+
+    monkeypatch.setattr(
+        f"{meter}.cuda_mail", lambda device: Mail(torch.empty((), dtype=torch.int64), Late())
+    )
+    advance = TrainingState.advance
+
+    def counted(self: TrainingState, *batches: Any) -> None:
+        advance(self, *batches)
+        steps.append(self.step)
+
+    monkeypatch.setattr(TrainingState, "advance", counted)
+    config = tiny(log_every=100, save_every=100, panel_every=0, val_every=0, steps=60)
+    with pytest.raises(TrainingError, match=r"step 4: cycle_a is nan, on .*nothing was saved yet"):
+        train(config)
+    assert 4 <= steps[-1] <= 7
 
 
 def test_a_weight_that_is_not_finite_is_never_saved(

@@ -5,6 +5,7 @@ The processes are forked from a server that has imported everything, which saves
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import random
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +31,13 @@ SameRun = Callable[[Path, Path], None]
 Start = Callable[..., BaseProcess]
 
 
+def _saving_beside() -> None:
+    """The command line, with saves that are written beside the training, as on CUDA."""
+    loop: Any = importlib.import_module("geocyclegan.training.loop")
+    loop.overlaps = lambda device: True
+    main()
+
+
 @pytest.fixture(scope="module")
 def start() -> Start:
     context = multiprocessing.get_context("forkserver")
@@ -36,9 +45,11 @@ def start() -> Start:
         ["geocyclegan.training.loop", "geocyclegan.cli.train", "torch.utils.tensorboard"]
     )
 
-    def begin(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> BaseProcess:
+    def begin(
+        monkeypatch: pytest.MonkeyPatch, *arguments: object, beside: bool = False
+    ) -> BaseProcess:
         monkeypatch.setattr(sys, "argv", ["geocyclegan", *map(str, arguments)])
-        process = context.Process(target=main)
+        process = context.Process(target=_saving_beside if beside else main)
         process.start()
         return process
 
@@ -70,12 +81,20 @@ def _wait(process: BaseProcess, run: Path, lines: int) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "beside"),
+    [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)],
+)
 def test_signals_save(
-    tiny: MakeConfig, start: Start, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    tiny: MakeConfig,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    beside: bool,
 ) -> None:
     config = tiny(steps=100_000, save_every=100_000, log_every=1, panel_every=0, val_every=0)
-    process, run = start(monkeypatch, *_options(config)), config.out / "run"
+    process = start(monkeypatch, *_options(config), beside=beside)
+    run = config.out / "run"
     _wait(process, run, 3)
     assert process.pid is not None
     began = time.monotonic()
@@ -95,13 +114,14 @@ def _kill_and_resume(
     kills: int,
     start: Start,
     monkeypatch: pytest.MonkeyPatch,
+    beside: bool,
 ) -> Path:
     """Kill a run again and again, at least once within a save, and let it end."""
     draw, run = random.Random(kills), config.out / "run"
     options = _options(config)
     for kill in range(kills):
         resume = ["--resume"] if (run / "config.yaml").exists() else []
-        process = start(monkeypatch, *options, *resume)
+        process = start(monkeypatch, *options, *resume, beside=beside)
         _wait(process, run, min(_lines(run) + draw.randrange(1, 5), (config.steps or 0) - 2))
         if kill % 2:
             deadline = time.monotonic() + 10
@@ -112,12 +132,13 @@ def _kill_and_resume(
             time.sleep(draw.uniform(0, 0.05))
         process.kill()
         process.join()
-    process = start(monkeypatch, *options, "--resume")
+    process = start(monkeypatch, *options, "--resume", beside=beside)
     process.join(120)
     assert process.exitcode == 0
     return run
 
 
+@pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_runs_equal_an_uninterrupted_one(
     tiny: MakeConfig,
@@ -125,11 +146,12 @@ def test_killed_runs_equal_an_uninterrupted_one(
     assert_same_run: SameRun,
     monkeypatch: pytest.MonkeyPatch,
     kills: int,
+    beside: bool,
     tmp_path: Path,
 ) -> None:
     steps = 20 if kills < 10 else 120
     config = tiny(steps=steps, save_every=2, log_every=1, val_every=5, panel_every=7)
     whole = train(config.updated({"out": tmp_path / "whole"}))
-    run = _kill_and_resume(config, kills, start, monkeypatch)
+    run = _kill_and_resume(config, kills, start, monkeypatch, beside)
     assert_same_run(run, whole.run)
     assert not list(run.rglob(".*part*"))

@@ -6,6 +6,7 @@ Seen on the CPU: which operations a step takes is the same there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self
 
 import pytest
@@ -23,6 +24,7 @@ from geocyclegan.training.data import Chips
 from geocyclegan.training.resolve import resolve
 from geocyclegan.training.starting import config_on
 from geocyclegan.training.state import TrainingState
+from geocyclegan.training.validate import validate
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -92,10 +94,29 @@ def test_steps_of_all_methods(method: str, tiny: MakeConfig, paired: TrainConfig
         replace_padding([state.method], repeatable=True)
         with Operations() as seen:
             state.advance(Batch(a, b, labels_a=labels))
+        mask = torch.ones(1, 1, side, side, dtype=torch.bool)
+        crops = _Crops(Batch(a[:1], b[:1], mask, mask.clone()))
+        with Operations() as judged:
+            assert validate(state.method, crops, cpu)
     finally:
         torch.use_deterministic_algorithms(False)
-    assert seen.count > 100
-    assert not seen.found
+    for each in (seen, judged):
+        assert each.count > 100
+        assert not each.found
+
+
+@dataclass(frozen=True)
+class _Crops:
+    batch: Batch
+
+    def __len__(self) -> int:
+        return 2
+
+    def spread(self, most: int) -> list[int]:
+        return [0, 1]
+
+    def load(self, index: int) -> Batch:
+        return self.batch
 
 
 @pytest.fixture
