@@ -18,14 +18,13 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.warp import reproject
 
 from geocyclegan.errors import SceneError
 from geocyclegan.raster.bands import SourceBand
 from geocyclegan.raster.domain import cast_values
+from geocyclegan.raster.gdal_errors import GDAL_ERRORS
 from geocyclegan.raster.globe import columns_per_turn, is_geographic, near_greenwich
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.scene import Scene
@@ -267,7 +266,7 @@ class AlignedScene:
                 np.nan_to_num(smooth, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
                 for i, band in zip(chosen, smooth, strict=True):
                     pixels[i] = cast_values(band, pixels.dtype, self.bands[i].nodata)
-        except (RasterioError, CPLE_BaseError) as error:
+        except GDAL_ERRORS as error:
             raise SceneError(f"{self.path}: it cannot be warped ({error})") from error
         return pixels, valid
 

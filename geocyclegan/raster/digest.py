@@ -16,7 +16,8 @@ import rasterio
 from rasterio.windows import Window as RasterioWindow
 
 from geocyclegan.errors import SceneError
-from geocyclegan.raster.opening import GDAL_ERRORS, first_line, gdal_env, open_dataset
+from geocyclegan.raster.gdal_errors import GDAL_ERRORS
+from geocyclegan.raster.opening import first_line, gdal_env, open_dataset
 from geocyclegan.threads import prefetched, usable_cores
 
 TAG = "GEOCYCLEGAN_PIXELS_SHA256"

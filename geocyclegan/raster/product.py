@@ -11,6 +11,7 @@ import glob
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +23,16 @@ import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from geocyclegan.errors import OutputError
 from geocyclegan.files import fsync_folder, make_folder, publish
 from geocyclegan.raster.digest import TAG, overview_fault, pixel_digest
 from geocyclegan.raster.domain import Domain
+from geocyclegan.raster.gdal_errors import GDAL_ERRORS
 from geocyclegan.raster.grid import Grid
-from geocyclegan.raster.opening import GDAL_ERRORS, first_line, predictor
+from geocyclegan.raster.opening import first_line, predictor
 from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
@@ -82,26 +84,29 @@ class ProductWriter:
         self._remove_leftovers()
         self._env.__enter__()
         try:
-            self._dataset = rasterio.open(
-                self._work,
-                "w",
-                driver="GTiff",
-                height=grid.height,
-                width=grid.width,
-                count=domain.count,
-                dtype=domain.dtype,
-                crs=grid.crs,
-                transform=grid.transform,
-                nodata=self._nodata(),
-                tiled=True,
-                blockxsize=BLOCK,
-                blockysize=BLOCK,
-                # Left to itself, GDAL takes the fourth of four 8-bit bands for alpha.
-                photometric="RGB" if colors == ["red", "green", "blue"] else "MINISBLACK",
-                interleave="pixel" if domain.count <= 4 else "band",
-                compress="LZW",
-                BIGTIFF="IF_SAFER",
-            )
+            with warnings.catch_warnings():
+                # Grids without georeferencing are ordinary here.
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                self._dataset = rasterio.open(
+                    self._work,
+                    "w",
+                    driver="GTiff",
+                    height=grid.height,
+                    width=grid.width,
+                    count=domain.count,
+                    dtype=domain.dtype,
+                    crs=grid.crs,
+                    transform=grid.transform,
+                    nodata=self._nodata(),
+                    tiled=True,
+                    blockxsize=BLOCK,
+                    blockysize=BLOCK,
+                    # Left to itself, GDAL takes the fourth of four 8-bit bands for alpha.
+                    photometric="RGB" if colors == ["red", "green", "blue"] else "MINISBLACK",
+                    interleave="pixel" if domain.count <= 4 else "band",
+                    compress="LZW",
+                    BIGTIFF="IF_SAFER",
+                )
             self._describe(self._dataset)
         except (RasterioError, OSError, ValueError) as error:
             self._clean()

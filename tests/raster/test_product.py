@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -252,3 +253,27 @@ def test_writing_without_a_place_on_earth_is_silent(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stderr == ""
+
+
+def test_warnings_of_others_stay(tmp_path: Path) -> None:
+    """The package silences its own writing without georeferencing, and nobody else's."""
+    script = f"""
+import numpy as np, rasterio
+from affine import Affine
+from tests.raster.test_product import ProductSpec, domain, write, Grid, Path
+write(Path({str(tmp_path)!r}) / "p.tif",
+      ProductSpec(Grid(None, Affine.identity(), 30, 30), domain(1), {{}}, masked=True))
+print("ours", flush=True)
+rasterio.open({str(tmp_path / "q.tif")!r}, "w", width=2, height=2, count=1, dtype="uint8",
+              transform=Affine.identity()).close()
+"""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    assert done.stdout.strip() == "ours", done.stderr
+    assert "Affine.identity" in done.stderr.splitlines()[-1]
