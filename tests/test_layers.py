@@ -20,6 +20,7 @@ PACKAGE = Path(geocyclegan.__file__).parent
 ROOMS = {
     "errors": "",
     "catalogue": "",
+    "ranges": "",
     "threads": "",
     "workers": "",
     "files": "",
@@ -33,11 +34,13 @@ ROOMS = {
     "raster": "files threads",
     "chips": "raster files progress threads workers crew crew_check",
     "models": "",
-    "methods": "models catalogue",
+    "methods": "models catalogue ranges",
     "bundle": "models raster catalogue document files mlm",
     "mlm": "",
     "importing": "models raster bundle files",
-    "training": "methods models chips raster bundle catalogue device files progress rounding",
+    "training": (
+        "methods models chips raster bundle catalogue ranges device files progress rounding threads"
+    ),
     "inference": (
         "raster models bundle device rounding files progress threads crew crew_check workers"
     ),
