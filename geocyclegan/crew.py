@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self
 
 from geocyclegan import __version__
 from geocyclegan.errors import ClusterError, GeoCycleGANError, OptionError
+from geocyclegan.threads import usable_cores
 from geocyclegan.workers import follow_parent
 
 log = logging.getLogger(__name__)
@@ -226,7 +227,7 @@ class DaskCrew:
                 if count and not (count.isdigit() and int(count)):
                     raise OptionError(f"--cluster {address}: expected local:N, such as local:4")
                 self._cluster = scheduler = distributed.LocalCluster(
-                    n_workers=int(count) if count else _cores(),
+                    n_workers=int(count) if count else usable_cores(),
                     threads_per_worker=1,
                     dashboard_address=None,
                     silence_logs=logging.CRITICAL,
@@ -332,9 +333,3 @@ def _distributed() -> Any:
     # What goes wrong reaches the user as one line of ours.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     return distributed
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

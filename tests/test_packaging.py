@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -98,3 +100,28 @@ def test_the_image_of_docker_copies_what_is_there() -> None:
     assert users
     assert users[-1] not in ("root", "0")
     assert re.search(r"^ENTRYPOINT \[\"geocyclegan\"\]$", text, re.MULTILINE)
+
+
+def test_what_package_indexes_show_has_no_link_that_leads_nowhere() -> None:
+    project = ROOT / "pyproject.toml"
+    if not project.is_file():
+        pytest.skip("needs the checkout")
+    hatch = tomllib.loads(project.read_text(encoding="utf-8"))["tool"]["hatch"]
+    readme = hatch["metadata"]["hooks"]["fancy-pypi-readme"]
+    text = "".join((ROOT / part["path"]).read_text("utf-8") for part in readme["fragments"])
+    for change in readme["substitutions"]:
+        text, count = re.subn(change["pattern"], change["replacement"], text)
+        assert count, f"{change['pattern']} finds nothing any more"
+    assert re.findall(r"\]\((?!https?://)[^)]*\)|<img|<a ", text) == []
+    assert "docs/training.md" in text
+
+
+def test_the_source_distribution_holds_what_is_tracked() -> None:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("needs git and the checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    tracked = {name.split("/")[0] for name in listed.stdout.decode().split("\0") if name}
+    hatch = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]
+    # Hatchling adds these itself.
+    added = {"pyproject.toml", ".gitignore"}
+    assert set(hatch["build"]["targets"]["sdist"]["include"]) == tracked - added

@@ -19,7 +19,6 @@ from geocyclegan.chips.alike import UNFITTED, describe, difference
 from geocyclegan.chips.digest import DigestCheck
 from geocyclegan.chips.manifest import (
     MANIFEST,
-    ChipRow,
     DomainName,
     DomainRecord,
     Split,
@@ -29,13 +28,11 @@ from geocyclegan.chips.manifest import (
     read_rows,
     statistics_folder,
 )
-from geocyclegan.chips.moved import find_moved, repoint
 from geocyclegan.chips.npyfile import MASK_SUFFIX, read_mask
-from geocyclegan.chips.source import Source, state_of_files
+from geocyclegan.chips.virtual import OpenSources, VirtualChip, virtual_chips
 from geocyclegan.errors import ChipsError, NotFoundError, OptionError, SceneError
 from geocyclegan.progress import Progress
 from geocyclegan.raster.domain import BandInfo, Domain
-from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.radiometry import ScaleSpec, fit_scaling
 from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.sketch import BandSketch
@@ -53,40 +50,11 @@ def evenly(length: int, most: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class VirtualChip:
-    """A chip without a file of its own: a window of a scene.
-
-    Attributes:
-        source: how the scene is looked at.
-        window: which pixels of it.
-    """
-
-    source: Source
-    window: Window
-
-    def read(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Read it from the scene.
-
-        Returns:
-            Pixels `(bands, height, width)` in the source's type and stored units, and the valid
-            mask `(height, width)`. Invalid pixels hold anything.
-
-        Raises:
-            ChipsError: the scene cannot be read any more.
-        """
-        try:
-            with gdal_env(), self.source.open() as scene:
-                return scene.read(self.window)
-        except (SceneError, NotFoundError) as error:
-            raise ChipsError(str(error)) from error
-
-
-@dataclass(frozen=True)
 class ChipSet:
     """The chips of one domain and split.
 
-    Reading opens and closes the file each time, so a set may be used by many threads at once and
-    sent to other processes.
+    Reading opens and closes the file each time, but keeps the scenes of a virtual set open for each
+    thread, so a set may be used by many threads at once and sent to other processes.
 
     Attributes:
         paths: the chip files, sorted; of a virtual set, the names that they would have.
@@ -105,6 +73,7 @@ class ChipSet:
     scene_ids: tuple[str, ...] = ()
     virtual: tuple[VirtualChip, ...] = ()
     hashes: tuple[str, ...] = ()
+    _opened: OpenSources = field(default_factory=OpenSources, init=False, repr=False, compare=False)
     _check: DigestCheck = field(default_factory=DigestCheck, init=False, repr=False, compare=False)
 
     @classmethod
@@ -218,7 +187,7 @@ class ChipSet:
         """
         path = self.paths[index]
         if self.virtual:
-            pixels, valid = self.virtual[index].read()
+            pixels, valid = self.virtual[index].read(self._opened)
         else:
             if self.hashes:
                 self._check.require(path, self.hashes[index])
@@ -230,38 +199,6 @@ class ChipSet:
                 f" {_shape_text(expected, self.domain.dtype)}"
             )
         return pixels, valid
-
-
-def virtual_chips(
-    root: Path, domain: DomainName, record: DomainRecord, rows: Sequence[ChipRow]
-) -> tuple[VirtualChip, ...]:
-    """Return the windows of a virtual set.
-
-    Raises:
-        ChipsError: a file that they are read from is gone or has changed, or its record is damaged.
-    """
-    sources: dict[str, Source] = {}
-    again = f"chip it again: {chip_command(root, domain)} --virtual"
-    for entry in record.scenes:
-        moved = find_moved(entry.files, entry.relative, root)
-        now = state_of_files(list(entry.files))
-        for path, state in entry.files.items():
-            if now.get(path) != state and path not in moved:
-                raise ChipsError(
-                    f"{path}: {'changed' if path in now else 'gone'} since it was chipped into the"
-                    f" virtual set {root}; {again}"
-                )
-        try:
-            sources[entry.id] = Source.from_json(repoint(entry.source, moved))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ChipsError(
-                f"{domain_path(root, domain)}: it does not say how {entry.path} is read"
-                f" ({type(error).__name__}: {error}); {again}"
-            ) from error
-    return tuple(
-        VirtualChip(sources[row.scene_id], Window(row.row, row.col, record.size, record.size))
-        for row in rows
-    )
 
 
 def _unfinished(root: Path, domain: DomainName) -> ChipsError:

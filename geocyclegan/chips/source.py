@@ -198,6 +198,10 @@ class OpenSource:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all of it."""
         self._stack.close()
 
     @property

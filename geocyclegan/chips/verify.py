@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from geocyclegan.errors import ChipsError, GeoCycleGANError
 from geocyclegan.progress import Progress
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.windows import Window
+from geocyclegan.threads import usable_cores
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def verify_chips(folder: Path) -> ChipCheck:
     virtual = [row for row in rows if records[row.domain].virtual]
     damaged: list[tuple[str, str]] = []
     with Progress(len(files) + len(virtual), "verify", "chip") as progress:
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        with ThreadPoolExecutor(min(usable_cores(), 8)) as pool:
             wrongs = pool.map(lambda item: _check_file(folder, *item), files)
             for (path, _), wrong in zip(files, wrongs, strict=True):
                 if wrong:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -11,6 +10,7 @@ from typing import TypeVar
 
 from geocyclegan.crew import Crew, result_of
 from geocyclegan.errors import ChipsError
+from geocyclegan.threads import usable_cores
 from geocyclegan.workers import follow_parent
 
 Task = TypeVar("Task")
@@ -27,8 +27,7 @@ def choose_workers(asked: int | None, samples: int) -> int:
         return asked
     if samples < _SMALL_JOB:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(cores or 1, _MOST_WORKERS))
+    return min(usable_cores(), _MOST_WORKERS)
 
 
 def run_tasks(

@@ -8,6 +8,7 @@ import torch
 
 from geocyclegan.crew import LocalCrew
 from geocyclegan.errors import OptionError
+from geocyclegan.threads import usable_cores
 
 
 def count_devices(asked: str, device: torch.device) -> int:
@@ -17,7 +18,7 @@ def count_devices(asked: str, device: torch.device) -> int:
         OptionError: it is none, or there are fewer.
     """
     is_cuda = device.type == "cuda"
-    there = torch.cuda.device_count() if is_cuda else _cores()
+    there = torch.cuda.device_count() if is_cuda else usable_cores()
     if asked == "all":
         return there if is_cuda else 1
     if not asked.isdigit() or int(asked) < 1:
@@ -41,11 +42,5 @@ def device_crew(count: int, device: torch.device) -> LocalCrew:
             name = visible[index] if visible else str(index)
             environments.append({"CUDA_VISIBLE_DEVICES": name})
         else:
-            environments.append({"OMP_NUM_THREADS": str(max(_cores() // count, 1))})
+            environments.append({"OMP_NUM_THREADS": str(max(usable_cores() // count, 1))})
     return LocalCrew(count, environments)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

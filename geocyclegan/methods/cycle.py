@@ -10,6 +10,7 @@ from geocyclegan.errors import OptionError
 from geocyclegan.methods.distances import gradient_difference, spectral_angle
 from geocyclegan.methods.features import feature_distance
 from geocyclegan.methods.losses import masked_l1
+from geocyclegan.ranges import require_in_range
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,8 @@ class CycleTerms:
     spectral_angle: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("features", "end"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise OptionError(f"cycle_{name} is {value}; expected a share from 0 to 1")
+        require_in_range("cycle_features", self.features)
+        require_in_range("cycle_end", self.end)
         for name in ("gradient", "spectral_angle"):
             if not getattr(self, name) >= 0:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected 0 or more")

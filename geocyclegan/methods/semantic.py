@@ -28,7 +28,8 @@ from torch.optim import Adam, Optimizer
 from geocyclegan.errors import OptionError
 from geocyclegan.methods.adversary import descend, frozen, sum_of
 from geocyclegan.methods.base import Assessed, Batch
-from geocyclegan.methods.cyclegan import CycleGAN, CycleGANConfig, Translated
+from geocyclegan.methods.cyclegan import CycleGAN, Translated
+from geocyclegan.methods.cyclegan_config import CycleGANConfig
 from geocyclegan.methods.networks import NetworkSpec, config_of
 from geocyclegan.models.segmenter import SmallSegmenter, load_segmenter
 

@@ -13,24 +13,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections import OrderedDict
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.warp import reproject
 
 from geocyclegan.errors import SceneError
 from geocyclegan.raster.bands import SourceBand
 from geocyclegan.raster.domain import cast_values
+from geocyclegan.raster.gdal_errors import GDAL_ERRORS
 from geocyclegan.raster.globe import columns_per_turn, is_geographic, near_greenwich
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.target import Piece, is_bent, pieces_under, pixels_under
+from geocyclegan.raster.tilecache import Tile, TileCache
 from geocyclegan.raster.windows import Window
 
 RESAMPLINGS = (
@@ -43,11 +42,12 @@ RESAMPLINGS = (
 _CLASSES = re.compile(r"\b(scl|qa\w*|f?mask\w*|class\w*|label\w*|category|categories)\b", re.I)
 _TILE, _SMALLEST_TILE = 256, 16
 _SAMPLES_UNDER_TILE = 1 << 24
-_KEPT_TILES = 64
 _SAME_PLACE = 0.01  # of a pixel
 # The warper may stray this far (in pixels) where it interpolates between exact positions.
 _TOLERANCE = 0.02
 _SHORT = 16  # px
+# A window may have neighbours that share its tiles: those of some rows of chips.
+_tiles = TileCache(128 * 2**20)
 
 
 class Raster(Protocol):
@@ -116,8 +116,7 @@ class AlignedScene:
         self._shift = shift_between(scene.grid, grid)
         self._around = columns_per_turn(scene.grid)
         self._methods = [_method(band, resampling) for band in scene.bands]
-        self._kept: OrderedDict[Window, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
-        self._kept = OrderedDict()
+        self._owner = _tiles.owner(self)
         if self._shift is None:
             try:
                 under = pixels_under(scene.grid, grid)
@@ -141,12 +140,17 @@ class AlignedScene:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the scene."""
         self._scene.close()
+        _tiles.drop(self._owner)
 
     def leave_out(self, value: float | None) -> None:
         """Declare a further nodata value, see `Scene.leave_out`; none of it is interpolated."""
         self._scene.leave_out(value)
-        self._kept.clear()
+        _tiles.drop(self._owner)
 
     @property
     def scene(self) -> Scene:
@@ -197,14 +201,11 @@ class AlignedScene:
                 valid[here] = mask[there]
         return pixels, valid
 
-    def _tile(self, tile: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Warp a tile; a few are kept, since a window that is cut from them may have neighbours."""
-        found = self._kept.pop(tile, None)
+    def _tile(self, tile: Window) -> Tile:
+        found = _tiles.get(self._owner, tile)
         if found is None:
             found = self._warp(tile)
-            if len(self._kept) >= _KEPT_TILES:
-                self._kept.popitem(last=False)
-        self._kept[tile] = found
+            _tiles.put(self._owner, tile, found)
         return found
 
     def _read_around(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
@@ -265,7 +266,7 @@ class AlignedScene:
                 np.nan_to_num(smooth, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
                 for i, band in zip(chosen, smooth, strict=True):
                     pixels[i] = cast_values(band, pixels.dtype, self.bands[i].nodata)
-        except (RasterioError, CPLE_BaseError) as error:
+        except GDAL_ERRORS as error:
             raise SceneError(f"{self.path}: it cannot be warped ({error})") from error
         return pixels, valid
 

@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from pyproj import Transformer
 from pyproj.exceptions import ProjError
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_points
 
 from geocyclegan.errors import SceneError
+from geocyclegan.raster.gdal_errors import GDAL_ERRORS
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.windows import Window
 
@@ -67,7 +66,7 @@ def project(
         raise SceneError("one raster has a CRS, the other has none, so neither places the other")
     try:
         x, y = transform_points(source, target, xs.ravel(), ys.ravel())
-    except (RasterioError, CPLE_BaseError):
+    except GDAL_ERRORS:
         # GDAL gives up all points for one that has no place, of a whole disk seen from space, say.
         try:
             x, y = _by_proj(source.to_wkt(), target.to_wkt()).transform(xs.ravel(), ys.ravel())

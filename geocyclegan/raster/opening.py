@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio._err import CPLE_BaseError
 from rasterio.env import ensure_env_with_credentials
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
 from geocyclegan.errors import GeoCycleGANError, NotFoundError, SceneError, ServerError
 from geocyclegan.raster.claims import refuse_claims
+from geocyclegan.raster.gdal_errors import GDAL_ERRORS as GDAL_ERRORS
 from geocyclegan.raster.pointers import refuse_after, refuse_before
 from geocyclegan.raster.remote import (
     HONEST_DRIVERS,
@@ -35,13 +35,6 @@ from geocyclegan.raster.remote import (
 
 # Rasters without georeferencing are ordinary here; other packages keep their warnings.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"geocyclegan\.")
-# That of writing names rasterio as the culprit.
-warnings.filterwarnings(
-    "ignore", "The given matrix is equal to Affine.identity", NotGeoreferencedWarning
-)
-
-# What GDAL can raise while it opens, reads or describes a file.
-GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError)
 
 # Untrusted input is opened by these drivers only: no driver that follows a file's words to other
 # files or hosts. VRT joins them when the name says VRT, network drivers when it is a URL.

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -47,7 +47,7 @@ LARGEST_BLOCK_BYTES = 1 << 30
 _MANY_BANDS = 1000
 
 
-@cache
+@lru_cache(1000)  # a worker may see scenes for weeks
 def _warn_of_not_finite(path: str) -> None:
     """Say so once, however often the scene is opened."""
     log.warning(
@@ -322,13 +322,6 @@ class Scene:
             if band.nodata is not None and np.isfinite(band.nodata):
                 valid &= values != band.nodata
         return valid
-
-    def windows_by_rows(self, rows: int) -> Iterator[Window]:
-        """Yield full-width windows of about `rows` rows, aligned to the file's blocks."""
-        block = self.block_shape[0]
-        step = max(block, rows // block * block)
-        for row in range(0, self.grid.height, step):
-            yield Window(row, 0, min(step, self.grid.height - row), self.grid.width)
 
     def _read_crs(self) -> CRS | None:
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from geocyclegan.catalogue import method_fields, method_info, own_generators
 from geocyclegan.errors import OptionError
+from geocyclegan.ranges import RANGES, require_in_range
 from geocyclegan.training.config_file import option
 
 if TYPE_CHECKING:
@@ -27,17 +28,6 @@ _WEIGHTS = (
     *("gradient_loss", "angle_loss", "pair_weight", "weak_weight", "lambda_l1", "lambda_nce"),
     *("lambda_image", "lambda_style", "lambda_content", "lambda_cycle", "lambda_semantic"),
 )
-_RANGES = {
-    "cycle_features": (0.0, 1.0, "a share"),
-    "cycle_end": (0.0, 1.0, "a share"),
-    "zoom": (1.0, 2.0, "a factor"),
-    "rotate": (0.0, 180.0, "degrees"),
-    "jitter_db": (0.0, 20.0, "decibel"),
-    "jitter_gain": (0.0, 0.99, "a share"),
-    "jitter_offset": (0.0, 0.99, "a share"),
-    "speckle": (0.1, 1000.0, "looks"),
-    "band_dropout": (0.0, 0.99, "a share"),
-}
 CHOICES = {
     "norm": ("instance", "scene"),
     "upsample": ("transpose", "nearest", "bilinear"),
@@ -95,10 +85,8 @@ def _check_numbers(config: TrainConfig) -> None:
         raise OptionError(f"--lr {config.lr}: expected more than 0")
     if config.decay is not None and not 0 <= config.decay <= 1:
         raise OptionError(f"--decay {config.decay}: expected a share from 0 to 1")
-    for name, (low, high, what) in _RANGES.items():
-        value = getattr(config, name)
-        if value is not None and not low <= value <= high:
-            raise OptionError(f"{option(name)} {value}: expected {what} from {low:g} to {high:g}")
+    for name in RANGES:
+        require_in_range(name, getattr(config, name), option(name))
     if not 0 <= config.seed < 2**63:
         raise OptionError(f"--seed {config.seed}: expected 0 or more, below 2^63")
     if not 0 <= config.ema < 1:

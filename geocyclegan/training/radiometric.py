@@ -7,7 +7,7 @@ asked for, since each is a claim about the sensor.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from geocyclegan.errors import OptionError
+from geocyclegan.ranges import require_in_range
 from geocyclegan.raster.domain import BandInfo, Domain
 
 Kind = Literal["power", "amplitude", "decibel", "linear"]
@@ -47,15 +48,8 @@ class RadiometricOptions:
     band_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.jitter_db <= 20.0:
-            raise OptionError(f"jitter_db is {self.jitter_db}; expected decibel from 0 to 20")
-        for name in ("jitter_gain", "jitter_offset", "band_dropout"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise OptionError(
-                    f"{name} is {getattr(self, name)}; expected a share from 0 to below 1"
-                )
-        if self.speckle is not None and not self.speckle > 0.0:
-            raise OptionError(f"speckle is {self.speckle}; expected a number of looks above 0")
+        for entry in fields(self):
+            require_in_range(entry.name, getattr(self, entry.name))
 
 
 def kind_of(domain: Domain, band: BandInfo) -> Kind:

@@ -10,11 +10,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from geocyclegan.errors import OptionError
+from geocyclegan.ranges import require_in_range
 from geocyclegan.training.augment import Augmentation, draw, mirror_and_turn
-
-LARGEST_ZOOM = 2.0
-"""Beyond it, interpolation between four pixels would skip some of those that it shrinks."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,8 @@ class Geometry:
     rotate: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 1.0 <= self.zoom <= LARGEST_ZOOM:
-            raise OptionError(f"zoom is {self.zoom}; expected a factor from 1 to {LARGEST_ZOOM:g}")
-        if not 0.0 <= self.rotate <= 180.0:
-            raise OptionError(f"rotate is {self.rotate}; expected degrees from 0 to 180")
+        require_in_range("zoom", self.zoom)
+        require_in_range("rotate", self.rotate)
 
     @property
     def resamples(self) -> bool:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from rasterio.crs import CRS
+from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
 
-from geocyclegan.errors import OptionError
+from geocyclegan.errors import OptionError, OutputError
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.product import ProductSpec, ProductWriter
@@ -144,6 +150,79 @@ def test_a_failure_leaves_the_old_product_and_no_rest(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["p.tif"]
 
 
+Copy = Callable[..., None]
+
+
+def without_mask(copy: Copy, work: str, part: str, **options: Any) -> None:
+    with rasterio.open(work) as full:
+        profile, pixels = full.profile, full.read()
+    with MemoryFile() as memory:
+        with memory.open(**profile) as bare:
+            bare.write(pixels)
+        copy(memory.name, part, **options)
+
+
+def without_overviews(copy: Copy, work: str, part: str, **options: Any) -> None:
+    copy(work, part, **options, OVERVIEWS="NONE")
+
+
+def other_pixels(copy: Copy, work: str, part: str, **options: Any) -> None:
+    copy(work, part, **options)
+    with rasterio.open(part, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as done:
+        done.write(np.full((done.count, 40, 40), 77, done.dtypes[0]), window=MIDDLE)
+
+
+def other_mask(copy: Copy, work: str, part: str, **options: Any) -> None:
+    copy(work, part, **options)
+    with rasterio.open(part, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as done:
+        done.write_mask(np.zeros((40, 40), np.uint8), window=MIDDLE)
+
+
+def lost_bytes(level: int | None) -> Copy:
+    """A hole in one block, as a disk leaves it, of an overview or of the pixels."""
+
+    def damage(copy: Copy, work: str, part: str, **options: Any) -> None:
+        copy(work, part, **options)
+        block = "1_1" if level is None else "0_0"
+        with rasterio.open(part) as done:
+            at = int(done.get_tag_item(f"BLOCK_OFFSET_{block}", "TIFF", bidx=1, ovr=level))
+        with open(part, "rb+") as file:
+            file.seek(at)
+            file.write(bytes(200))
+
+    return damage
+
+
+MIDDLE = RasterioWindow(600, 600, 40, 40)
+
+
+@pytest.mark.parametrize("nodata", [None, 0.0])
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (without_mask, "its valid mask was lost"),
+        (without_overviews, "its overviews were lost"),
+        (other_pixels, "do not read back as they were"),
+        (other_mask, "do not read back as they were"),
+        (lost_bytes(None), "its pixels cannot be read back"),
+        (lost_bytes(0), "its overview 1:2 cannot be read"),
+        (lost_bytes(1), "its overview 1:4 cannot be read"),
+    ],
+)
+def test_a_product_that_is_not_what_was_written_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any, told: str, nodata: float | None
+) -> None:
+    grid = Grid(CRS.from_epsg(32630), TRANSFORMS["utm"], 1100, 1100)
+    spec = ProductSpec(grid, domain(1, "uint8", nodata), {}, masked=True)
+    write(tmp_path / "p.tif", spec)
+    before = (tmp_path / "p.tif").read_bytes()
+    monkeypatch.setattr(rasterio.shutil, "copy", partial(damage, rasterio.shutil.copy))
+    with pytest.raises(OutputError, match=told):
+        write(tmp_path / "p.tif", spec)
+    assert (tmp_path / "p.tif").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["p.tif"]
+
+
 def test_an_output_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     grid = Grid(None, Affine.identity(), 30, 30)
@@ -159,18 +238,25 @@ def test_windows_read_from_the_cog_agree(tmp_path: Path) -> None:
     np.testing.assert_array_equal(part, pixels[:, 400:500, 500:600])
 
 
-def test_writing_without_a_place_on_earth_is_silent(tmp_path: Path) -> None:
-    # A process of its own: pytest has filters of its own.
-    code = (
-        "import geocyclegan.raster.product, rasterio, sys\n"
-        "grid = dict(width=2, height=2, transform=rasterio.Affine.identity())\n"
-        "kind = dict(driver='GTiff', count=1, dtype='uint8')\n"
-        "rasterio.open(sys.argv[1], 'w', **grid, **kind).close()\n"
-    )
+def test_writing_without_a_place_on_earth_is_silent_and_others_stay_loud(tmp_path: Path) -> None:
+    """The package silences its own writing without georeferencing, and nobody else's."""
+    script = f"""
+import numpy as np, rasterio
+from affine import Affine
+from tests.raster.test_product import ProductSpec, domain, write, Grid, Path
+write(Path({str(tmp_path)!r}) / "p.tif",
+      ProductSpec(Grid(None, Affine.identity(), 30, 30), domain(1), {{}}, masked=True))
+print("ours", flush=True)
+rasterio.open({str(tmp_path / "q.tif")!r}, "w", width=2, height=2, count=1, dtype="uint8",
+              transform=Affine.identity()).close()
+"""
+    root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "plain.tif")],
+        [sys.executable, "-W", "error", "-c", script],
         capture_output=True,
         text=True,
-        check=True,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
     )
-    assert done.stderr == ""
+    assert done.stdout.strip() == "ours", done.stderr
+    assert "Affine.identity" in done.stderr.splitlines()[-1]

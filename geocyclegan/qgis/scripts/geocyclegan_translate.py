@@ -941,7 +941,7 @@ class TranslateScene(ToolkitMixin, QgsProcessingAlgorithm):
 <p>Translates a scene of any size to the other domain of a trained model, and writes a
 Cloud-Optimised GeoTIFF on the scene's own grid, with the bands, units, nodata and pixel type of the
 target domain.</p>
-<p>The scene is read in windows, so memory does not grow with it. Tiles do not show.</p>
+<p>The scene is read in windows, so memory grows little with it. Tiles do not show.</p>
 <h3>Model</h3>
 <p>The folder that "Train translation model" wrote, or a model folder that somebody gave you.
 Nothing in it is executed.</p>
