@@ -34,6 +34,9 @@ def set_progress(kind: ProgressKind) -> None:
 
 def print_line(text: str) -> None:
     """Print a line to standard error: above the bar, if one is shown, not across it."""
+    if sys.stderr is None:
+        # As under pythonw; both ways to print would take standard output in its stead.
+        return
     # Imported by whoever draws a bar; without one there is nothing to step around.
     bars = sys.modules.get("tqdm")
     # Whoever read it may be gone; that is no reason to lose the work.
@@ -77,6 +80,8 @@ class Progress:
         kind: ProgressKind | None = None,
     ) -> None:
         self._kind = _kind if kind is None else kind
+        if sys.stderr is None:
+            self._kind = "none"
         self._total, self._stage, self._unit, self._done = total, stage, unit, done
         self._initial = done
         self._fields: dict[str, Any] = {}

@@ -174,3 +174,30 @@ def test_the_demo_says_how_to_have_the_program_on_the_path(
     assert demo._activation() == "  source .venv/bin/activate\n"
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     assert demo._activation() == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="how shells close descriptors")
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(tmp_path: Path, closed: str) -> None:
+    """And no file that the command opens takes their place."""
+    code = (
+        "import os, sys; from geocyclegan.cli.main import main\n"
+        "sys.argv = ['geocyclegan', 'verify', 'none']\n"
+        "try: main()\n"
+        "except SystemExit as end:\n"
+        "    with open('end', 'w') as file:\n"
+        "        file.write(f'{end.code} {file.fileno() > 2}')\n"
+    )
+    line = f'"$0" -c "$1" {closed}'
+    done = subprocess.run(["sh", "-c", line, sys.executable, code], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "end").read_text() == "2 True"
+
+
+def test_without_standard_error_the_group_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with CliRunner().isolation():
+        monkeypatch.setattr("sys.stderr", None)
+        with pytest.raises(SystemExit) as end:
+            cli(["verify", "none"])
+        monkeypatch.undo()
+    assert end.value.code == 2
