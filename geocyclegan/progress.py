@@ -39,8 +39,8 @@ def print_line(text: str) -> None:
         return
     # Imported by whoever draws a bar; without one there is nothing to step around.
     bars = sys.modules.get("tqdm")
-    # Whoever read it may be gone; that is no reason to lose the work.
-    with suppress(BrokenPipeError):
+    # Whoever read it may be gone, or its disk full; that is no reason to lose the work.
+    with suppress(OSError):
         if bars is None:
             print(text, file=sys.stderr, flush=True)
         else:
@@ -132,8 +132,8 @@ class Progress:
         }
         if fresh > 0:
             line["eta_s"] = round(elapsed / fresh * (self._total - self._done), 2)
-        # Whoever read it may be gone; that is no reason to lose the work.
-        with suppress(BrokenPipeError):
+        # As in `print_line`.
+        with suppress(OSError):
             print(json.dumps(line | self._fields), file=sys.stderr, flush=True)
 
     def __exit__(

@@ -14,7 +14,7 @@ import click
 from geocyclegan.cli.endings import one_line
 from geocyclegan.cli.options import Settings
 from geocyclegan.cli.parent import follow_stdin
-from geocyclegan.cli.streams import open_missing_streams
+from geocyclegan.cli.streams import open_missing_streams, why_not_written
 from geocyclegan.cli.version import show_version
 
 # A command is the attribute `command` of the module with its name; modules are imported on demand,
@@ -121,4 +121,12 @@ def main() -> None:
     # So that a terminated command cleans up as an interrupted one does; `train` has its own way.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     follow_stdin()
-    cli(prog_name="geocyclegan")
+    try:
+        cli(prog_name="geocyclegan")
+    except OSError as error:
+        # Of what click itself prints, such as help.
+        unwritten = why_not_written(error)
+        if unwritten is None:
+            raise
+        click.echo(f"Error: {unwritten}", err=True)
+        sys.exit(1)
