@@ -19,6 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geocyclegan.errors import NotFoundError, SceneError
+from geocyclegan.raster.projdata import check_proj_data
 
 # Rasters without georeferencing are ordinary here; other packages keep their warnings.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"geocyclegan\.")
@@ -105,8 +106,9 @@ def open_dataset(path: str) -> Any:
 
     Raises:
         NotFoundError: there is no such file.
-        SceneError: it is no raster, or holds sub-datasets only.
+        SceneError: it is no raster, or holds sub-datasets only; or PROJ lacks its data.
     """
+    check_proj_data()
     is_remote = path.startswith(("http://", "https://", "s3://", "gs://", "az://", "/vsi"))
     is_sub = bool(SUBDATASET.match(path)) and not os.path.exists(path)
     if not is_remote and not is_sub:

@@ -30,6 +30,7 @@ from geocyclegan.raster.globe import (
     turned_by,
 )
 from geocyclegan.raster.grid import METRES_PER_DEGREE, Grid
+from geocyclegan.raster.projdata import check_proj_data
 from geocyclegan.raster.windows import Window
 
 _MOST_PIXELS = 1 << 40
@@ -44,7 +45,9 @@ def parse_crs(text: str) -> CRS:
 
     Raises:
         OptionError: it is none of these, or its coordinates are no places on a map.
+        SceneError: PROJ lacks its data.
     """
+    check_proj_data()
     try:
         # In an environment PROJ's own lines go to the log.
         with rasterio.Env():
