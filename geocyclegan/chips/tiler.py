@@ -45,6 +45,7 @@ from geocyclegan.errors import ChipsError, NotFoundError, OptionError
 from geocyclegan.files import flushing, output_lock
 from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
+from geocyclegan.raster.inputs import Inputs
 from geocyclegan.raster.sources import expand_scenes
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ def chip_scenes(scenes: Sequence[str | Path], options: ChipOptions) -> ChipRepor
         ClusterError: the cluster cannot be used.
     """
     paths = _expand(scenes, options)
+    _refuse_inputs(paths, options)
     facts, geometry = open_scenes(paths, options, _wanted(options))
     (report,) = _run([(facts, options)], geometry)
     return report
@@ -136,6 +138,7 @@ def chip_pairs(
         raise OptionError(
             f"--pair: {len(others)} scenes for {len(paths)}; name a partner for each, in order"
         )
+    _refuse_inputs([*paths, *others], options)
     both = options, partner_options
     facts, geometry = open_pairs(paths, others, both, (_wanted(options), _wanted(partner_options)))
     first, second = _run(list(zip(facts, both, strict=True)), geometry)
@@ -157,6 +160,20 @@ def _expand(
                         " from"
                     )
     return paths
+
+
+def _refuse_inputs(scenes: Sequence[str], options: ChipOptions) -> None:
+    """Refuse to replace what is read, such as chips that a VRT of them is made of.
+
+    Raises:
+        OptionError: something lies in a folder of chips of the output.
+    """
+    layers = (*options.mask, *options.labels, *options.balance)
+    grids = () if options.like is None else (options.like,)
+    areas = tuple(path for path in (options.aoi, options.exclude) if path is not None)
+    folders = [f"{part}_{name}" for part in ("train", "val", "labels") for name in ("a", "b")]
+    folders += [] if options.layout is None else [options.layout]
+    Inputs((*scenes, *layers, *grids), areas).refuse_below("out", options.out, tuple(folders))
 
 
 def _wanted(options: ChipOptions) -> Domain | None:

@@ -124,14 +124,18 @@ def _refuse_picture(option: str, file: Path, path: str, overwrite: bool) -> None
         OptionError: another name is wanted.
         OutputError: it exists.
     """
-    import os
-
     from geocyclegan.errors import OptionError, OutputError
+    from geocyclegan.raster.inputs import Inputs
 
     if file.suffix.lower() != ".png":
         raise OptionError(f"--{option} {file}: pictures are PNG; name it {file.stem}.png")
-    if file.exists() and os.path.exists(path) and os.path.samefile(file, path):
-        raise OptionError(f"--{option} {file}: it is the input; choose another name")
+    folder = Path(path)
+    if folder.is_dir() and not _is_scene(folder):
+        # Chips lie in folders of it, pictures of them maybe beside those.
+        inputs = Inputs(files=tuple(child for child in folder.iterdir() if child.is_dir()))
+    else:
+        inputs = Inputs((path,))
+    inputs.refuse(option, file)
     if file.exists() and not overwrite:
         raise OutputError(f"--{option} {file}: it exists; give --overwrite or another name")
 
