@@ -46,7 +46,7 @@ from geocyclegan.files import flushing, output_lock
 from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.inputs import Inputs
-from geocyclegan.raster.sources import expand_scenes
+from geocyclegan.raster.sources import Synthetic, expand_scenes
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def chip_scenes(scenes: Sequence[str | Path], options: ChipOptions) -> ChipRepor
         OutputError: the folder cannot be written, or another run is writing it.
         ClusterError: the cluster cannot be used.
     """
-    paths = _expand(scenes, options)
+    paths = _expand(scenes, options, "alone")
     _refuse_inputs(paths, options)
     facts, geometry = open_scenes(paths, options, _wanted(options))
     (report,) = _run([(facts, options)], geometry)
@@ -126,7 +126,9 @@ def chip_pairs(
     Raises:
         GeoCycleGANError: see `chip_scenes`.
     """
-    paths, others = _expand(scenes, options), _expand(partners, options, repeats=not options.stack)
+    # Those that are named are named in order.
+    paths = _expand(scenes, options, "named")
+    others = _expand(partners, options, "named", repeats=not options.stack)
     twice = [path for path, count in Counter(others).items() if count > 1]
     if twice:
         raise OptionError(
@@ -146,9 +148,13 @@ def chip_pairs(
 
 
 def _expand(
-    scenes: Sequence[str | Path], options: ChipOptions, *, repeats: bool = False
+    scenes: Sequence[str | Path],
+    options: ChipOptions,
+    synthetic: Synthetic,
+    *,
+    repeats: bool = False,
 ) -> list[str]:
-    paths = expand_scenes(scenes, stack=options.stack, repeats=repeats)
+    paths = expand_scenes(scenes, stack=options.stack, repeats=repeats, synthetic=synthetic)
     if not paths:
         raise NotFoundError("no scene was named")
     for path in paths:

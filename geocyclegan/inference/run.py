@@ -147,7 +147,9 @@ def infer_scenes(
     bundle = options.bundle()
     how = options.translation(bundle)
     sources = (
-        expand_scenes(scenes, stack=options.stack) if scenes else _recorded(bundle, how.direction)
+        expand_scenes(scenes, stack=options.stack, synthetic="alone")
+        if scenes
+        else _recorded(bundle, how.direction)
     )
     products = product_paths(sources, options.out, how.direction)
     # One scene's product may be another scene.

@@ -237,3 +237,30 @@ def test_no_product_takes_the_place_of_what_is_read(work: Path) -> None:
         assert result.exit_code == 2, result.output
         assert words in result.stderr
         assert {path: path.read_bytes() for path in work.glob("*.*")} == before
+
+
+def test_products_are_no_scenes_unless_they_are_named_alone(
+    work: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So that `*.tif` can be translated twice, whoever writes it out, and is not chipped."""
+    shutil.copy("two.tif", "one_a2b.tif")
+    with rasterio.open("one_a2b.tif", "r+") as product:
+        product.update_tags(SYNTHETIC="YES")
+    for scenes in (["*.tif"], ["one.tif", "one_a2b.tif", "two.tif"]):
+        caplog.clear()
+        result = infer(*scenes, "--out", ".", "--overwrite")
+        assert result.exit_code == 0, result.output
+        assert "left out what is synthetic" in caplog.text
+        assert sorted(path.name for path in work.glob("*_a2b.tif")) == [
+            "one_a2b.tif",
+            "two_a2b.tif",
+        ]
+    for scenes in (["."], ["one.tif", "two.tif", "one_a2b.tif", "two_a2b.tif"]):
+        caplog.clear()
+        result = CliRunner().invoke(cli, ["chip", *scenes, "--size", "16", "--overwrite"])
+        assert result.exit_code == 0, result.output
+        assert "from 2 scenes" in result.stdout
+        assert "left out what is synthetic (SYNTHETIC=YES)" in caplog.text
+    result = CliRunner().invoke(cli, ["chip", "one_a2b.tif", "--size", "16", "--overwrite"])
+    assert result.exit_code == 0, result.output
+    assert "taken since it is named: one_a2b.tif" in caplog.text
