@@ -111,7 +111,7 @@ def mask_of(valid: Any, shape: tuple[int, ...]) -> Mask:
             f"valid: an array of {mask.dtype}; expected bool, or whole numbers that are 0 where a"
             " pixel is invalid"
         )
-    return mask != 0
+    return np.asarray(mask != 0, np.bool_)
 
 
 def require_bands(pixels: Pixels, domain: Domain) -> Pixels:
