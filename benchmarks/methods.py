@@ -37,7 +37,8 @@ from geocyclegan.device import choose_device
 from geocyclegan.errors import GeoCycleGANError
 from geocyclegan.methods import Batch
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import Budget, Chips, LevelReader
+from geocyclegan.training.data import Chips
+from geocyclegan.training.levels import Budget, LevelReader
 from geocyclegan.training.loop import train
 from geocyclegan.training.pairs import FixedPairs
 from geocyclegan.training.state import TrainingState

@@ -1,9 +1,11 @@
 """A training step against the textbook: images per second, TFLOP/s, share of the peak, memory.
 
 The textbook is written here, from the paper, in eager single precision: every pass on its own, all
-gradients of the discriminators computed whether needed or not. Ours is the package's own step at
-the precision that is asked for. Both take turns in one process on the same random images, since
-machines are shared, and the fastest turn of each counts. Two tables in one run:
+gradients of the discriminators computed whether needed or not. On CUDA it runs twice, in single
+precision and with convolutions in TF32, which is what PyTorch does unless told otherwise. Ours is
+the package's own engine at the precision that is asked for; on CUDA it is compiled, as long runs
+are. All take turns in one process on the same random images, since machines are shared, and the
+fastest turn of each counts. Tables of several cases:
 
     python -m benchmarks.train                        # a few small cases on a CPU, all on CUDA
     python -m benchmarks.train --width 32 64 --crop 128 256 512 --batch 1 4 16 32 --bands 3,3 2,13
@@ -33,12 +35,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from geocyclegan.device import choose_device
 from geocyclegan.methods import Batch, CycleGAN, CycleGANConfig
 from geocyclegan.models import PatchDiscriminator, ResNetGenerator
-from geocyclegan.models.padding import replace_padding
-from geocyclegan.training.graphs import Graphs
-from geocyclegan.training.optimizers import Passes, fused, wrap
-from geocyclegan.training.placing import compile_networks, lay, require_graphs, save_memory
-from geocyclegan.training.precision import choose_precision, set_float32
-from geocyclegan.training.ranks import Layout, Ranks, launch
+from geocyclegan.rounding import tf32
+from geocyclegan.training.engine import Engine
+from geocyclegan.training.placing import require_graphs
+from geocyclegan.training.precision import choose_precision
+from geocyclegan.training.ranks import Layout, launch
 
 BLOCKS = 9
 
@@ -131,14 +132,12 @@ class Textbook:
 
 
 class Ours:
-    """The package's step, as `TrainingState` sets it up."""
+    """The package's engine."""
 
     def __init__(self, case: Case, device: torch.device, args: argparse.Namespace) -> None:
         a, b = case.bands
         precision = choose_precision(args.precision, device)
-        set_float32(precision)
         self.precision = precision
-        fabric = launch(Layout(1, 1), device, precision)
         networks: list[nn.Module] = [
             ResNetGenerator(a, b, width=case.width, blocks=BLOCKS),
             ResNetGenerator(b, a, width=case.width, blocks=BLOCKS),
@@ -147,28 +146,20 @@ class Ours:
         ]
         shared = [(i, i) for i in range(a)] if a == b else []
         method = CycleGAN(*networks, CycleGANConfig(), shared)  # type: ignore[arg-type,call-arg]
+        self.engine = Engine(
+            method,
+            launch(Layout(1, 1), device, precision),
+            precision,
+            memory_saving=args.memory_saving,
+            compiled=device.type == "cuda" if args.compile is None else args.compile,
+            recorded=args.cuda_graphs,
+        )
         method.joined = args.joined
-        for name, network in list(method.named_children()):
-            if any(True for _ in network.parameters()):
-                lay(network, device, precision)
-                setattr(method, name, fabric.setup_module(network))
-        if device.type == "cuda":
-            replace_padding(networks)
-        if args.memory_saving:
-            save_memory(networks)
-        self.graphs, passes = Graphs(args.cuda_graphs), Passes()
-        if args.compile or args.cuda_graphs:
-            compile_networks(networks, (case.batch, case.crop), fabric, self.graphs)
-        passes.lent = self.graphs.on
-        plain = {name: fused(each) for name, each in method.optimizers().items()}
-        self.optimizers = wrap(plain, fabric, passes, Ranks())
-        self.method, self.backward = method, fabric.backward
 
     def step(self, a: Tensor, b: Tensor) -> None:
         """Do one; nothing is fetched."""
-        batch = Batch(a, b)
-        self.graphs.begin(batch)
-        self.method.step(batch, self.optimizers, self.backward)
+        with tf32(convolutions=self.precision != "32", matrices=self.precision != "32"):
+            self.engine.step(Batch(a, b))
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -182,7 +173,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--bands", nargs="+", help="bands of A and of B, such as 3,3 2,13")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, help="by default on CUDA"
+    )
     parser.add_argument(
         "--cuda-graphs", action="store_true", help="compile, and run from recordings"
     )
@@ -211,11 +204,15 @@ def main(words: Sequence[str] | None = None) -> None:
     print(f"{date.today()}, {name}, torch {torch.__version__}, {args.threads} threads,")
     rates = ", ".join(f"{p} {rate:.2f} TFLOP/s" for p, rate in sorted(peak.items()))
     print(f"measured matrix rate: {rates}; best of {args.turns} turns; ours: {chosen}")
+    tf32_heads = ("  with TF32 ratio", "    images/s      ") if on_gpu else ("", "")
     print(
-        "bands  width crop batch |  textbook      ours  ratio |  TFLOP/s  of peak |  memory GiB"
-        "  (textbook)"
+        "bands  width crop batch |  textbook      ours  ratio"
+        f"{tf32_heads[0]} |  TFLOP/s  of peak |  memory GiB  (textbook)"
     )
-    print("                        |  images/s  images/s       |     ours     ours |        ours")
+    print(
+        f"                        |  images/s  images/s       {tf32_heads[1]} |     ours     ours"
+        " |        ours"
+    )
     bands = [tuple(map(int, each.split(","))) for each in args.bands or ["3,3"]]
     widths = args.width or ([32, 64] if on_gpu else [32])
     crops = args.crop or ([128, 256, 512] if on_gpu else [128])
@@ -246,26 +243,37 @@ def measure(
     )
     plain, ours = Textbook(case, device), Ours(case, device, args)
     flops, clock = flops_of(case, device), clock_of(args)
-    times: dict[str, list[float]] = {"plain": [], "ours": []}
+
+    def textbook(rounded: bool) -> None:
+        with tf32(convolutions=rounded):
+            plain.step(a, b)
+
+    steps: dict[str, Callable[[], object]] = {
+        "textbook": lambda: textbook(False),
+        "ours": lambda: ours.step(a, b),
+    }
+    if device.type == "cuda":
+        steps["tf32"] = lambda: textbook(True)
+    times: dict[str, list[float]] = {name: [] for name in steps}
     memory: dict[str, float] = {}
-    for name, step in (("plain", plain.step), ("ours", ours.step)):
+    for name, step in steps.items():
         for _ in range(2):
-            step(a, b)
-        memory[name] = peak_memory(lambda step=step: step(a, b), device)  # type: ignore[misc]
+            step()
+        memory[name] = peak_memory(step, device)
     for _ in range(args.turns):
-        times["plain"].append(seconds(lambda: plain.step(a, b), device, clock))
-        times["ours"].append(seconds(lambda: ours.step(a, b), device, clock))
+        for name, step in steps.items():
+            times[name].append(seconds(step, device, clock))
     best = {name: min(found) for name, found in times.items()}
     rate = flops / best["ours"] / 1e12
     share = rate / peak[ours.precision]
-    print(
-        f"{_label(case)} | {case.batch / best['plain']:9.3f} {case.batch / best['ours']:9.3f}"
-        f" {best['plain'] / best['ours']:6.2f} | {rate:8.3f} {share:8.1%} |"
-        f" {_gib(memory['ours'])}  {_gib(memory['plain'])}",
-        flush=True,
-    )
+    line = f"{_label(case)} | {case.batch / best['textbook']:9.3f} {case.batch / best['ours']:9.3f}"
+    line += f" {best['textbook'] / best['ours']:6.2f}"
+    if "tf32" in best:
+        line += f"  {case.batch / best['tf32']:9.3f} {best['tf32'] / best['ours']:5.2f}"
+    line += f" | {rate:8.3f} {share:8.1%} |"
+    print(f"{line} {_gib(memory['ours'])}  {_gib(memory['textbook'])}", flush=True)
     if args.profile:
-        profile(lambda: ours.step(a, b), device)
+        profile(steps["ours"], device)
 
 
 def clock_of(args: argparse.Namespace) -> Callable[[], float]:
@@ -346,12 +354,12 @@ def matmul_rate(
 ) -> float:
     """TFLOP/s of a large matrix product."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     side = 8192 if device.type == "cuda" else 1536
     x = torch.randn(side, side, device=device, dtype=dtype)
-    for _ in range(3):
-        x @ x
-    best = min(seconds(lambda: x @ x, device, clock) for _ in range(3))
+    with tf32(convolutions=False, matrices=precision == "tf32"):
+        for _ in range(3):
+            x @ x
+        best = min(seconds(lambda: x @ x, device, clock) for _ in range(3))
     return 2 * side**3 / best / 1e12
 
 

@@ -247,6 +247,14 @@ class DaskCrew:
                 f"--cluster {address}: no Dask scheduler answers there; start one with dask"
                 " scheduler, and workers with dask worker"
             ) from error
+        except RuntimeError as error:
+            # A process that is killed, or that gets no memory, while it starts.
+            self._close_cluster()
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ClusterError(
+                f"--cluster {address}: its processes cannot be started ({line}); run the same"
+                " command again"
+            ) from error
         self.name = f"the cluster at {address}"
         try:
             self._client.wait_for_workers(1, timeout=_WORKERS_SECONDS)

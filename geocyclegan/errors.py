@@ -28,6 +28,10 @@ class SceneError(GeoCycleGANError, ValueError):
     """A scene that cannot be read, or that is not what the work needs."""
 
 
+class ServerError(SceneError):
+    """A scene on a server that fails, or that was replaced there; it may be well the next time."""
+
+
 class ChipsError(GeoCycleGANError, ValueError):
     """A chip folder that is empty, mixed or damaged."""
 

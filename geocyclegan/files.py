@@ -97,6 +97,21 @@ def publish(part: Path, final: Path) -> None:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says of a write into one line that names the file.
+
+    Raises:
+        OutputError: the block could not write.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
 def atomic_write(final: Path) -> Iterator[Path]:
     """Give a temporary path beside `final`; publish it on success, remove it on failure.
 

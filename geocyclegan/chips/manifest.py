@@ -8,14 +8,16 @@ that was not finished.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import geocyclegan
-from geocyclegan.errors import ChipsError
-from geocyclegan.files import atomic_write, write_json
+from geocyclegan.errors import ChipsError, OutputError
+from geocyclegan.files import atomic_write, write_json, writing
 from geocyclegan.raster.domain import Domain
 
 DomainName = Literal["a", "b"]
@@ -227,6 +229,20 @@ def _read_table(folder: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
+@contextmanager
+def _writing_layer(path: Path) -> Iterator[None]:
+    """As `files.writing`, of what pyogrio raises, too, which knows no reason."""
+    try:
+        with writing(path):
+            yield
+    except RuntimeError as error:
+        free = shutil.disk_usage(path.parent).free / 2**20
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise OutputError(
+            f"{path}: cannot be written ({line}); {free:.0f} MiB are free there"
+        ) from error
+
+
 def update_manifest(
     folder: Path,
     domain: DomainName,
@@ -282,9 +298,9 @@ def update_manifest(
             geometry=[geometry for _, geometry in ordered],
             crs="EPSG:4326",
         )
-        with atomic_write(folder / MANIFEST) as part:
+        with atomic_write(folder / MANIFEST) as part, writing(folder / MANIFEST):
             frame.to_parquet(part, index=False)
         if gpkg or (folder / GEOPACKAGE).exists():
-            with atomic_write(folder / GEOPACKAGE) as part:
+            with atomic_write(folder / GEOPACKAGE) as part, _writing_layer(folder / GEOPACKAGE):
                 frame.to_file(part, driver="GPKG", layer="chips")
     return list(gone.values())

@@ -167,7 +167,7 @@ def _grouped(keys: Sequence[Hashable]) -> Mapping[Hashable, list[int]]:
 
 
 def _is_georeferenced(chips: ChipSet) -> bool:
-    return not chips.virtual and _grid_key(_grid_of_file(chips.paths[0])) is not None
+    return not chips.virtual and _grid_key(_first_grid(chips.paths)[1]) is not None
 
 
 def _grids(folder: Path, domain: DomainName, chips: ChipSet) -> list[Hashable]:
@@ -195,15 +195,26 @@ def _grids_of_scenes(folder: Path, chips: ChipSet) -> list[Grid | None]:
     }
     scenes: dict[str, Grid | None] = {}
     grids = []
-    for path, scene in zip(chips.paths, chips.scene_ids, strict=True):
-        window = windows[path.relative_to(folder).as_posix()]
-        if scene not in scenes:
-            grid = _grid_of_file(path)
-            back = Window(-window.row, -window.col, *window.shape)
-            scenes[scene] = None if grid is None else grid.window(back)
+    places = [windows[path.relative_to(folder).as_posix()] for path in chips.paths]
+    for numbers in chips.by_scene():
+        first, grid = _first_grid([chips.paths[number] for number in numbers])
+        place = places[numbers[first]]
+        back = Window(-place.row, -place.col, *place.shape)
+        scenes[chips.scene_ids[numbers[0]]] = None if grid is None else grid.window(back)
+    for place, scene in zip(places, chips.scene_ids, strict=True):
         whole = scenes[scene]
-        grids.append(None if whole is None else whole.window(window))
+        grids.append(None if whole is None else whole.window(place))
     return grids
+
+
+def _first_grid(paths: Sequence[Path]) -> tuple[int, Grid | None]:
+    """The first file that opens, by its number, and its grid; damage is found when it is read."""
+    for number, path in enumerate(paths[:-1]):
+        try:
+            return number, _grid_of_file(path)
+        except ChipsError:
+            continue
+    return len(paths) - 1, _grid_of_file(paths[-1])
 
 
 def _grid_of_file(path: Path) -> Grid | None:

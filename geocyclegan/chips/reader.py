@@ -108,13 +108,21 @@ class ChipSet:
     _check: DigestCheck = field(default_factory=DigestCheck, init=False, repr=False, compare=False)
 
     @classmethod
-    def open(cls, folder: str | Path, domain: DomainName, split: Split = "train") -> Self:
+    def open(
+        cls,
+        folder: str | Path,
+        domain: DomainName,
+        split: Split = "train",
+        *,
+        absent: int = 0,
+    ) -> Self:
         """Open the chips of a domain.
 
         Args:
             folder: the chip folder.
             domain: "a" or "b".
             split: "train" or "val". A validation set may be empty, a training set may not.
+            absent: how many chips that the manifest lists may be missing; reading one fails.
 
         Raises:
             NotFoundError: there is no such folder.
@@ -132,14 +140,14 @@ class ChipSet:
             )
         record = read_record(root, domain)
         if record is not None:
-            return cls._open_listed(root, domain, split, record)
+            return cls._open_listed(root, domain, split, record, absent)
         if statistics_folder(root, domain).exists():
             raise _unfinished(root, domain)
         return cls._open_layout(root, domain, split)
 
     @classmethod
     def _open_listed(
-        cls, root: Path, domain: DomainName, split: Split, record: DomainRecord
+        cls, root: Path, domain: DomainName, split: Split, record: DomainRecord, absent: int
     ) -> Self:
         rows = [row for row in read_rows(root) if row.domain == domain]
         # The list is written last: one that does not tell of the same scenes is of an earlier run.
@@ -164,7 +172,7 @@ class ChipSet:
             for path in (root / parent).glob("*")
         }
         lost = [chip for chip in chips if chip not in there]
-        if lost:
+        if len(lost) > absent:
             others = f", as are {len(lost) - 1} others" if len(lost) > 1 else ""
             raise ChipsError(
                 f"{root / lost[0]}: missing{others}, though {MANIFEST} lists it; chip the scene"

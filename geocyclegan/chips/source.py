@@ -20,6 +20,7 @@ from geocyclegan.raster.bandfiles import paths_of
 from geocyclegan.raster.bands import SourceBand
 from geocyclegan.raster.domain import cast_values
 from geocyclegan.raster.grid import Grid
+from geocyclegan.raster.remote import state_of
 from geocyclegan.raster.stack import open_scene
 from geocyclegan.raster.windows import Window
 
@@ -284,10 +285,16 @@ def open_classes(path: str, grid: Grid) -> AlignedScene:
 
 
 def state_of_files(paths: list[str]) -> dict[str, list[int]]:
-    """Return size and time of change of the plain files among paths, to notice when they change."""
+    """Return size and time of change of the plain files among paths, to notice when they change.
+
+    Of those on servers what these tell instead, if they do, see `raster.remote.state_of`.
+    """
     state = {}
     for path in paths:
-        if os.path.isfile(path):
+        told = state_of(path)
+        if told is not None:
+            state[path] = told
+        elif os.path.isfile(path):
             found = os.stat(path)
             state[path] = [found.st_size, found.st_mtime_ns]
     return state

@@ -6,6 +6,7 @@ One npz per scene, with the compact arrays of a `BandSketch` per band.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -67,7 +68,12 @@ def load_statistics(path: Path, bands: int, scene: str) -> Statistics:
                 statistics[int(band)][key] = arrays[name]
         for band_arrays in statistics:
             BandSketch.from_arrays(band_arrays)
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
+        # What damaged arrays, and a damaged archive, make of their readers.
+        *(ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError),
+        *(RuntimeError, MemoryError),
+    ) as error:
         raise ChipsError(
             f"{path}: the statistics of {scene} are missing or damaged; name that scene, too, so"
             " that it is chipped again, or replace the domain with --overwrite"

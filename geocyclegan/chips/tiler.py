@@ -46,6 +46,7 @@ from geocyclegan.files import flushing, output_lock
 from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.inputs import Inputs
+from geocyclegan.raster.opening import require_unchanged
 from geocyclegan.raster.sources import Synthetic, expand_scenes
 
 log = logging.getLogger(__name__)
@@ -356,6 +357,7 @@ def _cut(
     step = geometry.size if geometry.random is not None else geometry.step
     with flushing(cutting):
         found = cut_scenes(plans, step, how, workers)
+    require_unchanged(dict.fromkeys(file for scene in facts for file in scene.source.files()))
     return _Job(facts, options, old, kept, plans, found)
 
 

@@ -128,6 +128,7 @@ def model_facts(bundle: Bundle) -> Facts:
         "tile": bundle.tile,
         "device": training.get("device") or None,
         "torch": training.get("torch") or None,
+        "skipped_chips": list(training.get("skipped_chips") or []),
         "sha256": bundle.sha256,
         "weights_bytes": bundle.weights_bytes,
         "weights_sha256": bundle.weights_sha256,

@@ -362,6 +362,10 @@ def _model_lines(facts: Facts) -> list[str]:
         f"  statistics  trained with {pooled}; --norm-stats {', '.join(facts['norm_stats'])}",
         f"  export      {', '.join(facts['export'])} (geocyclegan export --format)",
     ]
+    if facts["skipped_chips"]:
+        names = facts["skipped_chips"]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        lines.append(f"  without     {', '.join(names[:3])}{more}, which could not be read")
     for direction, spec in facts["generators"].items():
         arguments = ", ".join(f"{key} {value}" for key, value in spec["args"].items())
         halo = "unbounded" if spec["halo"] is None else f"{spec['halo']} px"

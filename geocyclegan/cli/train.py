@@ -244,6 +244,11 @@ def _by_method(values: dict[str, str]) -> str:
 @_option("--nodes", "Machines.", int, "1, or as torchrun has it")
 @_option("--workers", "Threads that read chips ahead.", int, "4 beside CUDA, 1 on the CPU")
 @_option(
+    "--max-bad",
+    "Chips that cannot be read, damaged or missing, to skip, each replaced by another; one more"
+    " ends the run.",
+)
+@_option(
     "--cache",
     "Folder for decoded chips while the run lasts, shared by its processes; on a fast local disk.",
     click.Path(path_type=Path),
@@ -367,7 +372,9 @@ def command(
 
     result = train(config, resume=resume, overwrite=overwrite, say=say)
     if result.leads and not settings.quiet:
-        click.echo(f"Trained {result.steps} step{'s' * (result.steps != 1)}: {result.run}")
+        count = len(result.skipped)
+        skipped = f", without {count} bad chip{'s' * (count != 1)}" if count else ""
+        click.echo(f"Trained {result.steps} step{'s' * (result.steps != 1)}{skipped}: {result.run}")
         if METHODS[config.method].directions:
             click.echo(f"Next: geocyclegan infer SCENE --model {result.run} --out translated.tif")
         else:

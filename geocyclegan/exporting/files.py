@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import math
 import warnings
@@ -311,7 +312,10 @@ def _strip(graph: Any) -> None:
 def _write_program(path: Path, module: Translation, x: Tensor, metadata: dict[str, str]) -> Run:
     with _silence(), torch.inference_mode():
         program = torch.export.export(module, (x,), dynamic_shapes=_dynamic(module))
-        torch.export.save(program, path, extra_files=dict(metadata))
+        # In memory first: where it meets a full disk itself, the process is aborted.
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer, extra_files=dict(metadata))
+        path.write_bytes(buffer.getbuffer())
         again = torch.export.load(path).module()
 
     def run(pixels: Image) -> list[Image]:

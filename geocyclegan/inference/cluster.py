@@ -22,7 +22,7 @@ import torch
 from geocyclegan.bundle import Bundle
 from geocyclegan.crew import Crew, Task, result_of
 from geocyclegan.crew_check import check_crew, stamp
-from geocyclegan.errors import ClusterError, GeoCycleGANError, OptionError
+from geocyclegan.errors import ClusterError, GeoCycleGANError, OptionError, ServerError
 from geocyclegan.files import make_folder, output_lock
 from geocyclegan.inference import member
 from geocyclegan.inference.fitting import open_scene
@@ -37,6 +37,7 @@ from geocyclegan.models.moments import Moments
 from geocyclegan.models.passes import merged
 from geocyclegan.progress import Progress, ProgressKind
 from geocyclegan.raster.bandfiles import paths_of
+from geocyclegan.raster.opening import require_unchanged
 from geocyclegan.raster.scene import Scene
 
 log = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ class _Shepherd:
             try:
                 self._share(job, scene, work)
             except GeoCycleGANError as error:
-                if not isinstance(error, ClusterError):
+                if not isinstance(error, ClusterError | ServerError):
                     # The next run would fail as well: nothing is left behind.
                     work.kept.discard()
                 raise
@@ -207,6 +208,7 @@ class _Shepherd:
             calls = [(member.translate_part, (job, trained, part)) for part in missing if part]
             with Progress(len(calls), f"infer {scene.name}", "part", kind=self.progress) as shown:
                 self._run(calls, shown)
+            require_unchanged(scene.files)
             (left,) = self._run([(member.merge, (job,))])
             if not left:
                 work.kept.discard()

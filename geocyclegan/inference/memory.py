@@ -13,6 +13,7 @@ from traceback import clear_frames
 import torch
 from torch import nn
 
+from geocyclegan.device import is_shortage
 from geocyclegan.errors import MemoryShortage
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.norm import SceneNorm2d
@@ -194,25 +195,6 @@ def naming_shortage() -> Iterator[None]:
         raise MemoryShortage(str(error).strip().splitlines()[0] or "out of memory") from error
 
 
-def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on a CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and any(words in text for words in _SHORTAGES)
-
-
-_SHORTAGES = (
-    "DefaultCPUAllocator",
-    "not enough memory",
-    "could not create a memory",
-    # CUDA's libraries, and page-locked memory, which have messages of their own.
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-
-
 def release(device: torch.device) -> None:
     """Give back what torch holds and does not use, before the next try."""
     if device.type == "cuda":
@@ -235,21 +217,34 @@ def _group_v2(
     root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> int | None:
     """What the control groups of this process leave it; a group is bound by those above it."""
+    files = "memory.max", "memory.current", "inactive_file"
+    return _least(root, membership, "", files)
+
+
+def _group_v1(
+    root: Path = Path("/sys/fs/cgroup/memory"), membership: Path = Path("/proc/self/cgroup")
+) -> int | None:
+    files = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+    return _least(root, membership, "memory", files)
+
+
+def _least(
+    root: Path, membership: Path, controller: str, files: tuple[str, str, str]
+) -> int | None:
+    """The least that a group of this process, or one above it, leaves; None: there is no limit.
+
+    In a container the path may be that of the host, whose folders are not there; the root is.
+    """
+    left = [_left(root, *files)]
     with suppress(OSError):
         for line in membership.read_text("utf-8").splitlines():
-            if line.startswith("0::"):
-                folder = root / line.partition("::")[2].strip().lstrip("/")
-                left = [
-                    _left(group, "memory.max", "memory.current", "inactive_file")
-                    for group in (folder, *folder.parents)
-                    if group.is_relative_to(root)
-                ]
-                return min((value for value in left if value is not None), default=None)
-    return None
-
-
-def _group_v1(root: Path = Path("/sys/fs/cgroup/memory")) -> int | None:
-    return _left(root, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            _, _, rest = line.partition(":")
+            controllers, _, path = rest.partition(":")
+            if controller in controllers.split(","):
+                folder = root / path.strip().lstrip("/")
+                groups = (folder, *folder.parents)
+                left += [_left(group, *files) for group in groups if group.is_relative_to(root)]
+    return min((value for value in left if value is not None), default=None)
 
 
 def _left(group: Path, limit: str, usage: str, cached: str) -> int | None:

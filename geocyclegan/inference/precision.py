@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from geocyclegan.device import has_bf16
 from geocyclegan.errors import OptionError
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.opaque import OpaqueGenerator
@@ -40,14 +41,14 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
         raise OptionError(f"--precision {asked}: expected {', '.join(PRECISIONS)}")
     is_cuda = device.type == "cuda"
     if asked == "auto":
-        return "bf16" if is_cuda and _cuda_has_bf16(device) else "32"
-    if asked == "bf16" and is_cuda and not _cuda_has_bf16(device):
+        return "bf16" if is_cuda and has_bf16(device) else "32"
+    if asked == "bf16" and is_cuda and not has_bf16(device):
         raise OptionError(
             "--precision bf16: this GPU does not compute in bfloat16; choose fp16 or 32"
         )
     if asked == "fp16" and not is_cuda:
         raise OptionError("--precision fp16: it is for GPUs; choose bf16 or 32 on a CPU")
-    if asked == "bf16" and not is_cuda and not cpu_has_bf16():
+    if asked == "bf16" and not is_cuda and not has_bf16(device):
         log.warning(
             "--precision bf16: this processor has no bfloat16 instructions, so it is slower than 32"
         )
@@ -97,18 +98,3 @@ def rounded_products(precision: Precision) -> AbstractContextManager[None]:
 def _cast(dtype: torch.dtype, module: nn.Module, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
     """Bring what a module takes into a type."""
     return tuple(value.to(dtype) for value in args)
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this processor has instructions for bfloat16."""
-    try:
-        found = torch.cpu.get_capabilities()
-    except (AttributeError, RuntimeError):
-        return False
-    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"))
-
-
-def _cuda_has_bf16(device: torch.device) -> bool:
-    with torch.cuda.device(device):
-        # False: what is only emulated does not count.
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))

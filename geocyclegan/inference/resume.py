@@ -81,6 +81,10 @@ class KeptPieces:
             self._keeping = False
             self.discard()
 
+    def any(self) -> bool:
+        """Say whether a piece is kept."""
+        return any(_NAME.fullmatch(path.name) for path in self.folder.glob("*"))
+
     def discard(self) -> None:
         """Remove all pieces."""
         shutil.rmtree(self.folder, ignore_errors=True)

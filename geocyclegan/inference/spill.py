@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from geocyclegan.errors import OutputError
-from geocyclegan.files import make_folder
+from geocyclegan.files import make_folder, writing
 from geocyclegan.models.norm import Core
 from geocyclegan.models.passes import State
 
@@ -48,7 +48,9 @@ class DiskStore:
                 f" free in {parent}; leave it out, which takes a pass for each norm layer"
             )
         self._device = device
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
+        with writing(parent):
+            name = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent)
+        self._folder = Path(name)
         self._states: dict[int, tuple[int, list[tuple[torch.dtype, tuple[int, ...]]]]] = {}
         # Masks and cores are small and stay in memory.
         self._rest: dict[int, tuple[Tensor | None, Core | None]] = {}
@@ -87,15 +89,22 @@ class DiskStore:
         """Return the state of a number.
 
         Raises:
-            OutputError: a file of it is damaged.
+            OutputError: a file of it is gone, damaged, or cannot be read.
         """
         layer, kinds = self._states[index]
         tensors = []
         for number, (dtype, shape) in enumerate(kinds):
             size = torch.Size(shape).numel() * dtype.itemsize
-            raw = torch.frombuffer(bytearray(self._path(index, number).read_bytes()), dtype=dtype)
-            if raw.numel() * dtype.itemsize != size:
+            try:
+                data = bytearray(self._path(index, number).read_bytes())
+            except OSError as error:
+                raise OutputError(
+                    f"{self._folder}: activations cannot be read ({error.strerror or error});"
+                    " check the disk, or leave --stats-disk out"
+                ) from error
+            if len(data) != size:
                 raise OutputError(f"{self._folder}: activations are damaged; check the disk")
+            raw = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
             tensors.append(raw.view(shape).to(self._device))
         return State(layer, tensors[0], tuple(tensors[1:]), *self._rest[index])
 

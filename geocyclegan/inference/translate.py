@@ -12,7 +12,7 @@ import torch
 
 from geocyclegan import __version__
 from geocyclegan.bundle import Bundle
-from geocyclegan.errors import OptionError, OutputError, SceneError
+from geocyclegan.errors import OptionError, OutputError, SceneError, ServerError
 from geocyclegan.files import output_lock
 from geocyclegan.inference.adapted import Adapted
 from geocyclegan.inference.engine import EngineOptions, TileEngine
@@ -31,7 +31,9 @@ from geocyclegan.models.moments import Moments
 from geocyclegan.progress import Progress
 from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.inputs import Inputs
+from geocyclegan.raster.opening import require_unchanged
 from geocyclegan.raster.product import ProductSpec, ProductWriter
+from geocyclegan.raster.remote import identity
 from geocyclegan.raster.scene import Scene
 
 log = logging.getLogger(__name__)
@@ -112,6 +114,11 @@ def write_product(
     try:
         with ProductWriter(out, work.spec) as product:
             _translate_into(product, work.engine, work.adapted, kept, scene)
+    except ServerError as error:
+        # The next run may well go on.
+        if kept.any():
+            raise ServerError(f"{error}; the tiles that are done are kept") from error
+        raise
     except SceneError:
         # The next run would fail as well: nothing is left behind.
         kept.discard()
@@ -214,6 +221,7 @@ def _translate_into(
             progress.update(output.tiles)
     if not product.valid_pixels:
         raise nothing_valid(scene.path)
+    require_unchanged(scene.files)
 
 
 def _precision(options: TranslateOptions) -> Precision:
@@ -245,7 +253,10 @@ def _job(
         "model": bundle.sha256,
         "direction": options.direction,
         "scene": [str(file.resolve()) if file.is_file() else str(file) for file in files],
-        "changed": [[stat.st_size, stat.st_mtime_ns] for stat in states],
+        "changed": [
+            *([stat.st_size, stat.st_mtime_ns] for stat in states),
+            *(seen for seen in map(identity, scene.files) if seen),
+        ],
         "style": options.style,
         "shape": list(scene.grid.shape),
         "bands": [band.index for band in scene.bands],

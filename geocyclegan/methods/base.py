@@ -135,8 +135,8 @@ class Method(nn.Module, ABC):
     ) -> list[Tensor]:
         """Put images with their masks through a network, in one pass where that changes nothing.
 
-        That is done if `joined` asks for it, all pixels are valid, and the network looks at each
-        image by itself.
+        That is done if `joined` asks for it, the network looks at each image by itself, and all
+        inputs have masks or none has: images without one take a shorter way.
 
         Args:
             network: called as `network(images, mask)`.
@@ -146,10 +146,12 @@ class Method(nn.Module, ABC):
         Returns:
             What the network makes of each, in order.
         """
-        whole = all(mask is None for _, mask in inputs)
-        if not (self.joined and whole and len(inputs) > 1 and is_per_sample(network)):
+        masks = [mask for _, mask in inputs if mask is not None]
+        alike = len(masks) in (0, len(inputs))
+        if not (self.joined and alike and len(inputs) > 1 and is_per_sample(network)):
             return [network(images, mask) for images, mask in inputs]
-        together: Tensor = network(torch.cat([images for images, _ in inputs]), None)
+        images = torch.cat([images for images, _ in inputs])
+        together: Tensor = network(images, torch.cat(masks) if masks else None)
         return list(torch.split(together, [len(images) for images, _ in inputs]))
 
     def translate(

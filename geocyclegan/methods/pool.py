@@ -51,6 +51,10 @@ class ImagePool:
         images = images.detach()
         if self.size == 0:
             return images, valid
+        if self._images and self._images[0].device != images.device:
+            # As a checkpoint brought them. All at once, since each copy to a GPU waits for it.
+            self._images = [image.to(images.device) for image in self._images]
+            self._masks = [m if m is None else m.to(images.device) for m in self._masks]
         chosen: list[tuple[Tensor, Tensor | None]] = []
         for index, image in enumerate(images):
             # Cloned, since a view would keep the whole batch alive.
@@ -60,10 +64,8 @@ class ImagePool:
             masks = None
         else:
             full = torch.ones_like(images[0, :1], dtype=torch.bool)
-            masks = torch.stack(
-                [full if mask is None else mask.to(full.device) for _, mask in chosen]
-            )
-        return torch.stack([image.to(images) for image, _ in chosen]), masks
+            masks = torch.stack([full if mask is None else mask for _, mask in chosen])
+        return torch.stack([image.to(images.dtype) for image, _ in chosen]), masks
 
     def _swap(self, image: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Offer one image, get one."""

@@ -6,8 +6,9 @@ import os
 import re
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,20 @@ from rasterio.env import ensure_env_with_credentials
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
-from geocyclegan.errors import NotFoundError, SceneError
+from geocyclegan.errors import GeoCycleGANError, NotFoundError, SceneError, ServerError
+from geocyclegan.raster.claims import refuse_claims
+from geocyclegan.raster.pointers import refuse_after, refuse_before
 from geocyclegan.raster.projdata import check_proj_data
+from geocyclegan.raster.remote import (
+    HONEST_DRIVERS,
+    NOT_THERE,
+    check_unchanged,
+    complaint,
+    is_remote,
+    network_settings,
+    open_agreed,
+    reopen,
+)
 
 # Rasters without georeferencing are ordinary here; other packages keep their warnings.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"geocyclegan\.")
@@ -81,14 +94,11 @@ def predictor(dtype: npt.DTypeLike) -> int:
 
 @contextmanager
 def gdal_env(cache_bytes: int | None = None) -> Iterator[None]:
-    """GDAL's settings for this package: bounded retries and timeouts, an optional block cache."""
-    options: dict[str, Any] = {
-        "GDAL_HTTP_MAX_RETRY": 3,
-        "GDAL_HTTP_RETRY_DELAY": 1,
-        "GDAL_HTTP_CONNECTTIMEOUT": 10,
-        "GDAL_HTTP_TIMEOUT": 60,
-        "GDAL_PAM_ENABLED": "YES",
-    }
+    """GDAL's settings for this package: bounded retries and timeouts, an optional block cache.
+
+    What the user has set for servers (GDAL_HTTP_*) stays.
+    """
+    options: dict[str, Any] = {**network_settings(), "GDAL_PAM_ENABLED": "YES"}
     if cache_bytes is not None:
         options["GDAL_CACHEMAX"] = cache_bytes
     with rasterio.Env(**options):
@@ -109,9 +119,8 @@ def open_dataset(path: str) -> Any:
         SceneError: it is no raster, or holds sub-datasets only; or PROJ lacks its data.
     """
     check_proj_data()
-    is_remote = path.startswith(("http://", "https://", "s3://", "gs://", "az://", "/vsi"))
     is_sub = bool(SUBDATASET.match(path)) and not os.path.exists(path)
-    if not is_remote and not is_sub:
+    if not (is_remote(path) or "://" in path or path.startswith("/vsi") or is_sub):
         if not os.path.exists(path):
             raise NotFoundError(f"{path}: no such file")
         if os.path.isdir(path) and not path.rstrip("/").endswith((".SAFE", ".zarr")):
@@ -121,12 +130,21 @@ def open_dataset(path: str) -> Any:
         if not os.path.isfile(path) and not os.path.isdir(path):
             # A pipe would be waited for until someone writes into it.
             raise SceneError(f"{path}: a pipe or device, where a raster file was expected")
-    drivers = [*DRIVERS, "VRT"] if path.lower().endswith(".vrt") else DRIVERS
     try:
-        dataset = _open_with(path, drivers)
+        dataset = open_agreed(path, partial(_open, path)) if is_remote(path) else _open(path)
+    except GeoCycleGANError:
+        raise
     except (*GDAL_ERRORS, ValueError) as error:
-        raise SceneError(
-            f"{path}: not a raster that can be read ({first_line(error, path)}){_remedy(path)}"
+        reason = first_line(error, path)
+        if not is_remote(path):
+            raise SceneError(
+                f"{path}: not a raster that can be read ({reason}){_remedy(path)}"
+            ) from error
+        if NOT_THERE.search(reason):
+            raise NotFoundError(f"{path}: no such file on its server ({reason})") from error
+        raise ServerError(
+            f"{path}: not a raster that can be read ({complaint(path) or reason}); if it is one,"
+            " try later, or fetch it and name the copy"
         ) from error
     if dataset.count == 0:
         subdatasets = list(dataset.subdatasets)
@@ -139,6 +157,49 @@ def open_dataset(path: str) -> Any:
             f" name one: {shown}"
         )
     return dataset
+
+
+def open_again(path: str) -> Any:
+    """Open a raster on a server once more, after reading it failed; see `remote.reopen`."""
+    return reopen(path, partial(_open, path))
+
+
+def require_unchanged(paths: Iterable[str]) -> None:
+    """Make sure that those of some rasters that are on servers are still what they were.
+
+    Raises:
+        ServerError: one was replaced, or cannot be opened any more.
+    """
+    with gdal_env():
+        for path in paths:
+            check_unchanged(path, partial(_open, path))
+
+
+def _open(path: str) -> Any:
+    """Open a raster with the drivers that its name allows."""
+    drivers = [*DRIVERS, "VRT"] if _is_vrt(path) else DRIVERS
+    if not is_remote(path):
+        refuse_before(path)
+    with rasterio.Env(**network_settings()):
+        dataset = _open_with(path, drivers)
+        try:
+            refuse_after(path, dataset)
+            refuse_claims(path, dataset)
+        except BaseException:
+            dataset.close()
+            raise
+    if is_remote(path) and dataset.driver not in HONEST_DRIVERS:
+        driver = dataset.driver
+        dataset.close()
+        raise SceneError(
+            f"{path}: {driver} files are read from disks only, since missing bytes of them can"
+            " pass for pixels; fetch it, and what lies beside it, and name the copy"
+        )
+    return dataset
+
+
+def _is_vrt(path: str) -> bool:
+    return path.lower().partition("?")[0].endswith(".vrt")
 
 
 def _remedy(path: str) -> str:
@@ -174,3 +235,10 @@ def first_line(error: BaseException, path: str = "") -> str:
     if "see previous exception" in text.lower() or "Read failed" in text:
         text = "GDAL cannot decode them"
     return text.replace(f"'{path}' ", "").rstrip(".")
+
+
+def cause_of(error: BaseException) -> str:
+    """Return what the first of a chain of GDAL's errors says, as one line."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -23,11 +23,19 @@ from rasterio.crs import CRS
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window as RasterioWindow
 
-from geocyclegan.errors import SceneError
+from geocyclegan.errors import SceneError, ServerError
 from geocyclegan.raster.bandfiles import short_name
 from geocyclegan.raster.bands import SourceBand, color_names, describe_bands, resolve_bands
 from geocyclegan.raster.grid import Grid
-from geocyclegan.raster.opening import GDAL_ERRORS, HONEST_PNG, first_line, open_dataset
+from geocyclegan.raster.opening import (
+    GDAL_ERRORS,
+    HONEST_PNG,
+    cause_of,
+    first_line,
+    open_again,
+    open_dataset,
+)
+from geocyclegan.raster.remote import ONE_THREAD, is_remote, tries
 from geocyclegan.raster.undeclared import all_hold
 from geocyclegan.raster.ungridded import without_grid
 from geocyclegan.raster.windows import Window
@@ -78,6 +86,7 @@ class Scene:
         self._classes = classes
         self.undeclared: float | None = None
         self._dataset = open_dataset(self.path)
+        self._is_remote = is_remote(self.path)
         try:
             if self._dataset.count > _MANY_BANDS:
                 # Headers may claim tens of thousands; to describe them all takes its time.
@@ -226,15 +235,24 @@ class Scene:
             )
         indexes = [band.index for band in self.bands]
         area = RasterioWindow(window.col, window.row, window.width, window.height)
+        where = (
+            f"{self.path}: pixels in rows {window.row}-{window.row_stop - 1}, columns"
+            f" {window.col}-{window.col_stop - 1} cannot be read"
+        )
         try:
-            with rasterio.Env(**HONEST_PNG):
-                pixels = self._read_pixels(indexes, area, shape)
-                valid = self._read_mask(pixels, indexes, area)
+            pixels, valid = self._read_trying(indexes, area, shape)
+        except ServerError:
+            raise
         except (*GDAL_ERRORS, MemoryError) as error:
+            if self._is_remote:
+                raise ServerError(
+                    f"{where} ({cause_of(error)}), though it was tried again; its server or the"
+                    " network failed, or the file is damaged: run the command again later, or"
+                    " fetch the file and name the copy"
+                ) from error
             raise SceneError(
-                f"{self.path}: pixels in rows {window.row}-{window.row_stop - 1}, columns"
-                f" {window.col}-{window.col_stop - 1} cannot be read ({first_line(error)});"
-                " the file is damaged or incomplete, so fetch it again"
+                f"{where} ({first_line(error)}); the file is damaged or incomplete, so fetch it"
+                " again"
             ) from error
         if self._is_complex:
             pixels = np.abs(pixels).astype(np.float32)
@@ -246,6 +264,24 @@ class Scene:
         if self.undeclared is not None:
             valid &= ~all_hold(pixels, self.undeclared)
         return pixels, valid
+
+    def _read_trying(
+        self, indexes: list[int], area: RasterioWindow, shape: tuple[int, int] | None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Read pixels and mask; from a server, try again what fails."""
+        last: BaseException | None = None
+        for number in tries() if self._is_remote else (0,):
+            try:
+                if number:
+                    self._dataset.close()
+                    self._dataset = open_again(self.path)
+                with rasterio.Env(**HONEST_PNG, **(ONE_THREAD if self._is_remote else {})):
+                    pixels = self._read_pixels(indexes, area, shape)
+                    return pixels, self._read_mask(pixels, indexes, area)
+            except (*GDAL_ERRORS, ServerError) as error:
+                last = error
+        assert last is not None  # for mypy: there is a first try
+        raise last
 
     def _read_pixels(
         self, indexes: list[int], area: RasterioWindow, shape: tuple[int, int] | None

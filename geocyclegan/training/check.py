@@ -21,6 +21,7 @@ _COUNTS = (
     *("devices", "nodes", "workers", "accumulate", "patience"),
 )
 _INTERVALS = ("save_every", "panel_every", "val_every", "log_every")
+_FROM_ZERO = ("panel_every", "val_every", "max_bad")
 _WEIGHTS = (
     *("lambda_a", "lambda_b", "identity", "pool", "gradient_penalty", "cycle_critic"),
     *("gradient_loss", "angle_loss", "pair_weight", "weak_weight", "lambda_l1", "lambda_nce"),
@@ -81,9 +82,9 @@ def check_config(config: TrainConfig) -> None:
 
 
 def _check_numbers(config: TrainConfig) -> None:
-    for name in (*_COUNTS, *_INTERVALS):
+    for name in dict.fromkeys((*_COUNTS, *_INTERVALS, *_FROM_ZERO)):
         value = getattr(config, name)
-        least = 0 if name in ("panel_every", "val_every") else 1
+        least = 0 if name in _FROM_ZERO else 1
         if value is not None and value < least:
             raise OptionError(f"{option(name)} {value}: expected {least} or more")
     for name in _WEIGHTS:

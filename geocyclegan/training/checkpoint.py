@@ -50,20 +50,30 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
     _require_space(path, state)
     try:
         with atomic_write(path) as part:
-            torch.save({"format": _FORMAT, "step": step, **state}, part)
+            # Through a file of ours, of which torch passes on what the system says.
+            with open(part, "wb") as file:
+                torch.save({"format": _FORMAT, "step": step, **state}, file)
             # Never a moment with a file and the hash of another one.
             path.unlink(missing_ok=True)
             write_text(_hash_path(path), _hash_line(part, path))
     except OutputError:
         raise
     except (OSError, RuntimeError) as error:
-        # On a full disk torch.save raises a RuntimeError that says "unexpected pos".
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise OutputError(f"{path}: cannot be written ({line})") from error
+        raise OutputError(f"{path}: cannot be written ({_reason(error)})") from error
     # A file that cannot be removed costs space, not the run.
     with suppress(OSError):
         _remove_old(folder)
     return path
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said; torch hides it behind a RuntimeError that says "unexpected pos"."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__context__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _remove_old(folder: Path) -> None:

@@ -22,7 +22,7 @@ from geocyclegan.errors import ChipsError
 from geocyclegan.methods.base import Method, Side, ends
 from geocyclegan.training.augment import centred
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import Budget, Chips, LevelReader, stack
+from geocyclegan.training.data import Chips, stack
 from geocyclegan.training.evidence import (
     Finding,
     block_sums,
@@ -31,6 +31,8 @@ from geocyclegan.training.evidence import (
     leave_out,
     way_of,
 )
+from geocyclegan.training.levels import Budget, Classes, LevelReader, Levels, Valid
+from geocyclegan.training.skips import first_readable, rotated
 from geocyclegan.training.validate import MOST_PAIRS
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ class LabelledCrops:
     crop: int
 
     def load(self, index: int) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Read a chip.
+        """Read a chip, or the next one that can be read.
 
         Returns:
             Levels (1, bands, crop, crop) in [−1, 1], mask (1, 1, crop, crop) or None where all
@@ -66,12 +68,16 @@ class LabelledCrops:
             type is no class.
 
         Raises:
-            ChipsError: the chip or its label chip cannot be read.
+            ChipsError: no chip with its label chip can be read, or more are bad than may be.
         """
-        levels, valid = self.reader.read(index)
+
+        def read(each: int) -> tuple[Levels, Valid | None, Classes]:
+            return *self.reader.read(each), self.reader.read_labels(self.labels, each)
+
+        tries = rotated(self.indices, self.indices.index(index))
+        levels, valid, classes = first_readable(tries, read)[1]
         where = centred(self.reader.chips.size, self.crop, valid)
         images, mask = stack([(levels, valid, where)], self.crop)
-        classes = self.labels.read(index)
         # Numbers of classes are small, and the middle of a chip is cut without interpolation.
         cut, _ = where.cut(classes[np.newaxis].astype(np.float32), None, self.crop)
         numbers = torch.from_numpy(np.rint(cut[0]).astype(np.int64))

@@ -21,6 +21,7 @@ MAY_CHANGE = frozenset(
             "devices",
             "nodes",
             "workers",
+            "max_bad",
             "cache",
             "precision",
             "compile",
@@ -118,6 +119,7 @@ class TrainConfig:
         devices: processes on each machine, one for each device; None: 1, or as torchrun has it.
         nodes: machines; None: 1, or as torchrun has it.
         workers: threads that read chips ahead; None: 4 beside CUDA, 1 where training is on the CPU.
+        max_bad: how many chips that cannot be read the run may go without; others take their place.
         cache: folder for decoded chips, shared by the processes of a machine and removed after the
             run; None: each process keeps what fits in its memory.
         accumulate: passes of `batch` images on each device whose gradients make one step.
@@ -209,6 +211,7 @@ class TrainConfig:
     devices: int | None = None
     nodes: int | None = None
     workers: int | None = None
+    max_bad: int = 0
     cache: Path | None = None
     accumulate: int = 1
     memory_saving: bool = False

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from geocyclegan.chips.labels import UNKNOWN, LabelSet
-from geocyclegan.chips.manifest import DomainName
+from geocyclegan.chips.manifest import DomainName, Split
 from geocyclegan.chips.pairs import Pairs, find_pairs, require_pairs
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.methods.base import Batch
-from geocyclegan.training.mapped import MappedLevels
+from geocyclegan.training.levels import Classes, LevelReader, Levels, Valid
 from geocyclegan.training.pairset import Hints
 from geocyclegan.training.radiometric import (
     Radiometric,
@@ -32,14 +30,10 @@ from geocyclegan.training.radiometric import (
     apply_all,
 )
 from geocyclegan.training.sampler import ChipSampler
+from geocyclegan.training.skips import A_SIDE, B_SIDE, first_readable
 from geocyclegan.training.turning import Unturned, fill, origins
 from geocyclegan.training.warp import Geometry, Placement, place, upright
 
-CACHE_BYTES = 2 * 1024**3
-"""Memory for chips that are kept as levels; the others are decoded each time."""
-
-Levels = npt.NDArray[np.float32]
-Valid = npt.NDArray[np.bool_]
 Crop = tuple[Levels, Valid | None, Placement]
 """A chip, where it is valid, and which part of it is meant."""
 
@@ -69,23 +63,35 @@ class Chips:
     weak: Hints | None = None
 
     @classmethod
-    def open(cls, folder: Path, sides: Sequence[DomainName] = ("a", "b")) -> Self:
+    def open(
+        cls, folder: Path, sides: Sequence[DomainName] = ("a", "b"), *, absent: int = 0
+    ) -> Self:
         """Open both domains of a chip folder.
 
         Args:
             folder: where they lie.
             sides: those that a method looks at; one that looks at A only has A on both sides.
+            absent: how many listed chips of each set may be missing.
 
         Raises:
             ChipsError: a domain is missing, empty or mixed.
         """
-        a, val_a = ChipSet.open(folder, "a"), ChipSet.open(folder, "a", "val")
-        if "b" not in sides:
-            return cls(folder, a, a, val_a, val_a)
-        return cls(folder, a, ChipSet.open(folder, "b"), val_a, ChipSet.open(folder, "b", "val"))
 
-    def with_hints(self, pairs: Path | None, weak: Path | None) -> Self:
+        def sets(domain: DomainName) -> list[ChipSet]:
+            splits: tuple[Split, ...] = ("train", "val")
+            return [ChipSet.open(folder, domain, split, absent=absent) for split in splits]
+
+        a, val_a = sets("a")
+        b, val_b = sets("b") if "b" in sides else (a, val_a)
+        return cls(folder, a, b, val_a, val_b)
+
+    def with_hints(self, pairs: Path | None, weak: Path | None, *, absent: int = 0) -> Self:
         """Return the same with the pairs of other chip folders.
+
+        Args:
+            pairs: a folder with pairs that agree pixel by pixel, if any.
+            weak: a folder with pairs that agree roughly, if any.
+            absent: how many listed chips of each set may be missing.
 
         Raises:
             ChipsError: a folder has no pairs, or is damaged.
@@ -94,8 +100,8 @@ class Chips:
         domains = self.train_a.domain, self.train_b.domain
         return replace(
             self,
-            hints=None if pairs is None else Hints.open(pairs, "--pairs", domains),
-            weak=None if weak is None else Hints.open(weak, "--weak-pairs", domains),
+            hints=None if pairs is None else Hints.open(pairs, "--pairs", domains, absent),
+            weak=None if weak is None else Hints.open(weak, "--weak-pairs", domains, absent),
         )
 
     @property
@@ -161,72 +167,6 @@ class Chips:
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
-class Budget:
-    """Bytes that several caches share; safe to use from many threads.
-
-    Args:
-        limit: how many.
-        folder: where chips are kept in files instead; None: in memory.
-    """
-
-    def __init__(self, limit: int = CACHE_BYTES, folder: Path | None = None) -> None:
-        self.folder = folder
-        self._left = limit
-        self._lock = threading.Lock()
-
-    def take(self, size: int) -> bool:
-        """Take `size` bytes if they are left."""
-        with self._lock:
-            if size > self._left:
-                return False
-            self._left -= size
-            return True
-
-
-class LevelReader:
-    """Chips as levels in [-1, 1]; each is decoded once while memory lasts.
-
-    What is kept is the whole chip, never a crop of it, so that augmentation stays fresh.
-
-    Args:
-        chips: the chips.
-        budget: memory to keep them in.
-    """
-
-    def __init__(self, chips: ChipSet, budget: Budget) -> None:
-        self.chips = chips
-        self._budget = budget
-        self._kept: dict[int, tuple[Levels, Valid | None]] = {}
-        self._mapped: MappedLevels | None = None
-        if budget.folder is not None and len(chips):
-            self._mapped = MappedLevels(budget.folder, chips)
-
-    def __len__(self) -> int:
-        return len(self.chips)
-
-    def read(self, index: int) -> tuple[Levels, Valid | None]:
-        """Read a chip.
-
-        Returns:
-            Levels float32 `(bands, size, size)` in [-1, 1], 0 where invalid, and the mask
-            `(size, size)`, None where all pixels are valid. They are shared: do not change them.
-
-        Raises:
-            ChipsError: the file is missing or damaged.
-        """
-        kept = self._mapped.get(index) if self._mapped else self._kept.get(index)
-        if kept is not None:
-            return kept
-        pixels, mask = self.chips.read(index)
-        valid = None if mask.all() else mask
-        levels = self.chips.domain.to_levels(pixels, valid)
-        if self._mapped:
-            self._mapped.put(index, levels, valid)
-        elif self._budget.take(levels.nbytes + (0 if valid is None else valid.nbytes)):
-            self._kept[index] = levels, valid
-        return levels, valid
-
-
 class Batches:
     """The batch of each step, by its number.
 
@@ -241,6 +181,7 @@ class Batches:
         geometry: other scales and angles; the default is none.
         radiometric: what happens to their values; the default is nothing.
         labels: classes of the chips of A, to go along with them.
+        same_scene: what replaces a chip that cannot be read is of its scene.
     """
 
     def __init__(
@@ -256,9 +197,10 @@ class Batches:
         geometry: Geometry | None = None,
         radiometric: RadiometricOptions | None = None,
         labels: LabelSet | None = None,
+        same_scene: bool = False,
     ) -> None:
         self._a, self._b = a, b
-        self._labels = labels
+        self._labels, self._same_scene = labels, same_scene
         self._sampler = sampler
         self._crop, self._flip, self._pin = crop, flip, pin
         self._geometry = geometry or Geometry()
@@ -276,35 +218,49 @@ class Batches:
         Raises:
             ChipsError: a chip cannot be read.
         """
-        crops_a, crops_b, chosen, randoms = [], [], [], []
+        crops_a, crops_b, classes, randoms = [], [], [], []
         for sample in self._sampler.samples(step):
             index_a, index_b, random = self._sampler.draw(sample)
-            crops_a.append(self._crop_of(self._a, index_a, random))
+            # What comes of reading must not change what is drawn, so the order is fixed here.
+            levels, valid, labels = self._read(self._a, index_a, sample, A_SIDE, self._labels)
+            crops_a.append(self._crop_of(self._a, levels, valid, random))
             if self._b is not self._a:
-                crops_b.append(self._crop_of(self._b, index_b, random))
-            chosen.append(index_a)
+                levels, valid, _ = self._read(self._b, index_b, sample, B_SIDE)
+                crops_b.append(self._crop_of(self._b, levels, valid, random))
+            if labels is not None:
+                classes.append(labels)
             randoms.append(random)
         if not self._turn_later:
-            return self._batch(crops_a, crops_b, chosen, randoms)
-        batch = self._batch(_upright(crops_a), _upright(crops_b), chosen, randoms)
+            return self._batch(crops_a, crops_b, classes, randoms)
+        batch = self._batch(_upright(crops_a), _upright(crops_b), classes, randoms)
         from_a = self._origins(crops_a)
         return Unturned.of(batch, from_a, self._origins(crops_b) if crops_b else from_a)
 
     def names(self, step: int) -> str:
         """Return the files of a step's batch, for messages."""
-        drawn = [self._sampler.draw(sample)[:2] for sample in self._sampler.samples(step)]
-        a = ", ".join(str(self._a.chips.paths[index]) for index, _ in drawn)
-        b = ", ".join(str(self._b.chips.paths[index]) for _, index in drawn)
+        samples = self._sampler.samples(step)
+        drawn = [(sample, *self._sampler.draw(sample)[:2]) for sample in samples]
+        a = ", ".join(self._name(self._a, index, sample, A_SIDE) for sample, index, _ in drawn)
+        b = ", ".join(self._name(self._b, index, sample, B_SIDE) for sample, _, index in drawn)
         return f"{a} and {b}"
+
+    def _name(self, reader: LevelReader, index: int, sample: int, stream: int) -> str:
+        """The file that a sample was read from, once it was."""
+        tries = (reader.chips.paths[each] for each in self._tries(reader, index, sample, stream))
+        return str(next(path for path in tries if not reader.skips.is_out(path)))
+
+    def _tries(self, reader: LevelReader, index: int, sample: int, stream: int) -> Iterator[int]:
+        others = partial(reader.others, index, same_scene=self._same_scene)
+        return reader.skips.stand_ins(index, others, sample, stream)
 
     def _batch(
         self,
         crops_a: Sequence[Crop],
         crops_b: Sequence[Crop],
-        chosen: Sequence[int],
+        classes: Sequence[Classes],
         randoms: Sequence[np.random.Generator],
     ) -> Batch:
-        """Cut crops, and labels of the chosen chips of A; without B, A is on both sides."""
+        """Cut crops, and the labels of A, if any; without B, A is on both sides."""
         a, valid_a = stack(crops_a, self._crop, self._pin)
         if not crops_b:
             # A method that looks at one domain.
@@ -314,25 +270,46 @@ class Batches:
         apply_all(self._looks, ((a, valid_a), (b, valid_b)), randoms)
         labels = None
         if self._labels is not None:
-            pairs = zip(chosen, crops_a, strict=True)
-            labels = torch.stack([self._labels_of(self._labels, i, crop[2]) for i, crop in pairs])
+            pairs = zip(classes, crops_a, strict=True)
+            count = len(self._labels.codes)
+            labels = torch.stack([self._labels_of(c, count, crop[2]) for c, crop in pairs])
             labels = labels.pin_memory() if self._pin else labels
         return Batch(a, b, valid_a, valid_b, labels_a=labels)
 
     def _origins(self, crops: Sequence[Crop]) -> Tensor:
         return origins([where for _, _, where in crops], self._crop, self._pin)
 
-    def _crop_of(self, reader: LevelReader, index: int, random: np.random.Generator) -> Crop:
-        levels, valid = reader.read(index)
+    def _read(
+        self,
+        reader: LevelReader,
+        index: int,
+        sample: int,
+        stream: int,
+        labels: LabelSet | None = None,
+    ) -> tuple[Levels, Valid | None, Classes | None]:
+        """Read a chip, or what replaces it."""
+
+        def read(each: int) -> tuple[Levels, Valid | None, Classes | None]:
+            found = reader.read(each)
+            return *found, None if labels is None else reader.read_labels(labels, each)
+
+        return first_readable(self._tries(reader, index, sample, stream), read)[1]
+
+    def _crop_of(
+        self,
+        reader: LevelReader,
+        levels: Levels,
+        valid: Valid | None,
+        random: np.random.Generator,
+    ) -> Crop:
         where = place(
             random, reader.chips.size, self._crop, self._geometry, flip=self._flip, valid=valid
         )
         return levels, valid, where
 
-    def _labels_of(self, labels: LabelSet, index: int, where: Placement) -> Tensor:
+    def _labels_of(self, classes: Classes, count: int, where: Placement) -> Tensor:
         """Cut the classes of a crop out of its chip; of interpolated ones the largest share."""
-        classes = labels.read(index)
-        shares = classes == np.arange(len(labels.codes))[:, np.newaxis, np.newaxis]
+        shares = classes == np.arange(count)[:, np.newaxis, np.newaxis]
         cut, seen = where.cut(shares.astype(np.float32), classes != UNKNOWN, self._crop)
         most = cut.argmax(axis=0)
         return torch.from_numpy(most if seen is None else np.where(seen, most, UNKNOWN))

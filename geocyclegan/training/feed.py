@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from geocyclegan.catalogue import method_info
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.training.config import TrainConfig, resolved
-from geocyclegan.training.data import Batches, Budget, Chips, LevelReader, StepBatches
+from geocyclegan.training.data import Batches, Chips, StepBatches
+from geocyclegan.training.levels import Budget, LevelReader
 from geocyclegan.training.pairs import FixedPairs, PairedBatches, pair_sampler
 from geocyclegan.training.radiometric import RadiometricOptions
 from geocyclegan.training.ranks import Ranks
@@ -122,6 +123,8 @@ def make_feed(
             turn_later=cuda,
             geometry=geometry,
             radiometric=looks,
+            pairs=chips.pairs,
+            same_scene=config.norm == "scene",
         )
         held_out = FixedPairs(*val, chips.val_pairs, crop, together)
         shown = held_out if len(held_out) else FixedPairs(*train, chips.pairs, crop, together)
@@ -137,6 +140,7 @@ def make_feed(
             geometry=geometry,
             radiometric=radiometric,
             labels=labels,
+            same_scene=config.norm == "scene",
         )
         held_out = FixedCrops(*val, crop, together)
         shown = held_out if len(held_out) else FixedCrops(*train, crop, together)

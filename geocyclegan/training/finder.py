@@ -15,13 +15,15 @@ from geocyclegan.device import choose_device
 from geocyclegan.errors import OptionError, TrainingError
 from geocyclegan.progress import Progress
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import Budget, Chips
+from geocyclegan.training.data import Chips
 from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted
+from geocyclegan.training.levels import Budget
 from geocyclegan.training.pairs import HintedBatches
+from geocyclegan.training.placing import settings_kept
 from geocyclegan.training.resolve import resolve
 from geocyclegan.training.schedule import set_rate
-from geocyclegan.training.starting import config_on, end, start
+from geocyclegan.training.starting import config_on, end, skips_of, start
 from geocyclegan.training.state import TrainingState
 
 LOWEST, HIGHEST = 1e-6, 1e-1
@@ -54,6 +56,7 @@ class Trial:
         return "\n".join([f"{'rate':>10}  {'loss':>10}", *rows])
 
 
+@settings_kept()
 def find_lr(config: TrainConfig, steps: int = STEPS) -> Trial:
     """Try learning rates from 1e-6 to 1e-1 on fresh networks; nothing is written.
 
@@ -67,16 +70,16 @@ def find_lr(config: TrainConfig, steps: int = STEPS) -> Trial:
         TrainingError: the loss is not finite from the first step on.
     """
     device = choose_device(config.device)
-    chips = Chips.open(config.chips, method_info(config.method).sides).with_hints(
-        config.pairs, config.weak_pairs
-    )
+    absent = config.max_bad
+    chips = Chips.open(config.chips, method_info(config.method).sides, absent=absent)
+    chips = chips.with_hints(config.pairs, config.weak_pairs, absent=absent)
     config = resolve(config_on(config, device), chips)
     if config.ranks > 1:
         raise OptionError(
             f"--find-lr: it runs in one process, and --devices asks for {config.ranks}"
         )
     fabric, ranks = start(config, device)
-    budget = Budget()
+    budget = Budget(skips=skips_of(config))
     try:
         state = TrainingState(fabric, config.updated({"steps": steps}), chips)
         cuda = state.device.type == "cuda"

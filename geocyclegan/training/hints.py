@@ -6,8 +6,9 @@ import logging
 
 from geocyclegan.chips.pairs import Pairs, find_pairs
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import Budget, Chips, LevelReader, StepBatches
+from geocyclegan.training.data import Chips, StepBatches
 from geocyclegan.training.feed import geometry_of
+from geocyclegan.training.levels import Budget, LevelReader
 from geocyclegan.training.pairs import (
     FixedPairs,
     HintedBatches,
@@ -62,6 +63,8 @@ def hinted(
             pin=cuda,
             turn_later=cuda,
             geometry=geometry_of(config),
+            pairs=pairs.pairs,
+            same_scene=config.norm == "scene",
         )
 
     return HintedBatches(

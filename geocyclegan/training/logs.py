@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from geocyclegan.errors import OutputError
-from geocyclegan.files import write_text
+from geocyclegan.files import write_text, writing
+
+log = logging.getLogger(__name__)
 
 
 class CsvLog:
@@ -26,6 +31,9 @@ class CsvLog:
     Args:
         path: the file; made with the first row.
         step: the step to go on from: 0 for a new run.
+
+    Raises:
+        OutputError: the rows after that step cannot be dropped.
     """
 
     def __init__(self, path: Path, step: int = 0) -> None:
@@ -33,7 +41,8 @@ class CsvLog:
         self._columns: list[str] = []
         self._last = -1
         if path.exists():
-            self._truncate(step)
+            with writing(path):
+                self._truncate(step)
 
     @property
     def last(self) -> int:
@@ -51,7 +60,7 @@ class CsvLog:
         if fresh:
             self._columns = list(row)
         new = [name for name in row if name not in self._columns]
-        try:
+        with writing(self.path):
             if new:
                 self._widen(new)
             with open(self.path, "a", newline="", encoding="utf-8") as file:
@@ -59,10 +68,6 @@ class CsvLog:
                 if fresh:
                     writer.writeheader()
                 writer.writerow(row)
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: cannot be written ({error.strerror or error})"
-            ) from error
         self._last = step
 
     def column(self, name: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -74,9 +79,13 @@ class CsvLog:
         return tuple(step for step, _ in found), tuple(value for _, value in found)
 
     def flush(self) -> None:
-        """Bring the rows to the disk; done before a checkpoint that relies on them."""
+        """Bring the rows to the disk; done before a checkpoint that relies on them.
+
+        Raises:
+            OutputError: it cannot be done.
+        """
         if self.path.exists():
-            with open(self.path, "rb+") as file:
+            with writing(self.path), open(self.path, "rb+") as file:
                 os.fsync(file.fileno())
 
     def _widen(self, names: list[str]) -> None:
@@ -116,6 +125,9 @@ def _text(value: float) -> str:
 class TensorBoardLog:
     """Scalars and pictures for TensorBoard, as a context manager.
 
+    Nothing depends on them: where the disk takes no more of them, that is said once, and the run
+    goes on.
+
     Args:
         folder: where the event files lie.
         step: the step to go on from; TensorBoard then hides what an earlier process wrote after it.
@@ -128,22 +140,46 @@ class TensorBoardLog:
         # Its import takes a second that other commands need not wait for.
         from torch.utils.tensorboard import SummaryWriter
 
+        self._folder, self._broken = folder, False
+        self._hook, threading.excepthook = threading.excepthook, self._on_error
         try:
-            self._writer: Any = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
+            with writing(folder):
+                purged = step + 1 if step else None
+                self._writer: Any = SummaryWriter(str(folder), purge_step=purged)
+        except OutputError:
+            threading.excepthook = self._hook
+            raise
 
     def __enter__(self) -> Self:
         return self
 
+    def _on_error(self, args: Any) -> None:
+        """Leave out the traceback of the writer's thread, whose error comes up in ours, too."""
+        if not (
+            isinstance(args.exc_value, OSError) and "AsyncWriter" in type(args.thread).__name__
+        ):
+            self._hook(args)
+
+    def _write(self, write: Callable[[], object]) -> None:
+        if self._broken:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._broken = True
+            log.warning(
+                "%s: cannot be written (%s); the run goes on without events for TensorBoard",
+                *(self._folder, error.strerror or error),
+            )
+
     def scalars(self, group: str, step: int, values: Mapping[str, float]) -> None:
         """Write numbers under `group/name`."""
         for name, value in values.items():
-            self._writer.add_scalar(f"{group}/{name}", value, step)
+            self._write(partial(self._writer.add_scalar, f"{group}/{name}", value, step))
 
     def image(self, name: str, step: int, pixels: npt.NDArray[np.uint8]) -> None:
         """Write an RGB picture `(height, width, 3)`, 8 bits."""
-        self._writer.add_image(name, pixels, step, dataformats="HWC")
+        self._write(partial(self._writer.add_image, name, pixels, step, dataformats="HWC"))
 
     def __exit__(
         self,
@@ -151,4 +187,5 @@ class TensorBoardLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._writer.close()
+        self._write(self._writer.close)
+        threading.excepthook = self._hook

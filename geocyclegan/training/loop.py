@@ -31,12 +31,17 @@ from geocyclegan.training.checkpoint import (
 )
 from geocyclegan.training.classes import class_check
 from geocyclegan.training.config import TrainConfig, resolved
-from geocyclegan.training.data import Budget, Chips, prefetched
+from geocyclegan.training.data import Chips, prefetched
 from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted, known_pairs
+from geocyclegan.training.levels import Budget
 from geocyclegan.training.pace import Pace
 from geocyclegan.training.placing import settings_kept
-from geocyclegan.training.precision import PrecisionName, describe_choice
+from geocyclegan.training.precision import (
+    PrecisionName,
+    describe_choice,
+    is_worth_saying,
+)
 from geocyclegan.training.ranks import Ranks
 from geocyclegan.training.report import Reporter, is_due
 from geocyclegan.training.resolve import (
@@ -48,7 +53,7 @@ from geocyclegan.training.resolve import (
 from geocyclegan.training.run import RunFolder, claim, stored_config
 from geocyclegan.training.score import Scores
 from geocyclegan.training.signals import StopRequest
-from geocyclegan.training.starting import cached, config_on, end, start
+from geocyclegan.training.starting import cached, config_on, end, skips_of, start
 from geocyclegan.training.state import TrainingState
 from geocyclegan.training.writing import write_model
 
@@ -66,6 +71,7 @@ class TrainResult:
         model: the model bundle in it.
         steps: steps done in total.
         losses: means of the last line of the log; empty if there was nothing left to do.
+        skipped: chips that could not be read and were skipped, by folder and file name.
         leads: whether this is the process that speaks for all of a run.
     """
 
@@ -73,6 +79,7 @@ class TrainResult:
     model: Path
     steps: int
     losses: dict[str, float]
+    skipped: tuple[str, ...] = ()
     leads: bool = True
 
 
@@ -112,15 +119,17 @@ def train(
     if stored is not None and config.steps is None and config.epochs is None:
         config = config.updated({"steps": stored.steps})
     device = choose_device(config.device)
-    chips = Chips.open(config.chips, method_info(config.method).sides)
-    chips = chips.with_hints(config.pairs, config.weak_pairs)
+    sides, absent = method_info(config.method).sides, config.max_bad
+    chips = Chips.open(config.chips, sides, absent=absent)
+    chips = chips.with_hints(config.pairs, config.weak_pairs, absent=absent)
     asked = config.precision
     config = resolve(config_on(config, device), chips, resume=resume)
     if stored is not None:
         require_same(config, stored)
     fabric, ranks = start(config, device)
-    if ranks.leads and asked == "auto" and config.precision != "32":
-        say(describe_choice(cast(PrecisionName, config.precision), device))
+    chosen = cast(PrecisionName, config.precision)
+    if ranks.leads and asked == "auto" and is_worth_saying(chosen, device):
+        say(describe_choice(chosen, device))
     try:
         with StopRequest() as stop, _claimed(config, ranks, resume, overwrite) as run:
             config = config.updated({"name": run.path.name})
@@ -128,10 +137,10 @@ def train(
                 warn_of_identity(config, chips)
                 warn_of_scenes(config, chips)
             checkpoint = ranks.lead(lambda: _checkpoint_of(run)) if resume else None
-            state = TrainingState(fabric, config, chips, checkpoint, ranks)
+            state = TrainingState(fabric, config, chips, checkpoint, ranks, skips_of(config))
             del checkpoint
             ranks.lead(lambda: _prepare(run, config, state.step))
-            with cached(config.cache, run.path, ranks) as budget:
+            with cached(config.cache, run.path, ranks, state.skips) as budget:
                 return _Trainer(config, chips, run, state, stop, ranks, budget, say).fit()
     except GeoCycleGANError as error:
         if ranks.leads:
@@ -220,7 +229,9 @@ class _Trainer:
             if self._signal:
                 self._interrupt()
         return TrainResult(
-            self._run.path, self._run.model, state.step, self._losses, leads=self._ranks.leads
+            *(self._run.path, self._run.model, state.step, self._losses),
+            skipped=state.skips.names,
+            leads=self._ranks.leads,
         )
 
     def _go(self) -> None:
@@ -237,6 +248,7 @@ class _Trainer:
             while self._goes_on():
                 lr = state.lr
                 found = self._ranks.together(lambda: [next(batches)[1] for _ in range(count)])
+                state.skips.settle(self._ranks)
                 state.advance(*found)
                 is_logged = self._due(config.log_every)
                 if is_logged or state.meter.cheap:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from geocyclegan.chips.reader import evenly
 from geocyclegan.errors import ChipsError
 from geocyclegan.methods.base import Batch
 from geocyclegan.training.augment import centred
-from geocyclegan.training.data import Budget, LevelReader, Levels, StepBatches, Valid, stack
+from geocyclegan.training.data import StepBatches, stack
+from geocyclegan.training.levels import Budget, LevelReader, Levels, Valid
 from geocyclegan.training.pairset import PairSet
 from geocyclegan.training.radiometric import (
     Radiometric,
@@ -21,6 +23,7 @@ from geocyclegan.training.radiometric import (
     apply_all,
 )
 from geocyclegan.training.sampler import ChipSampler, epoch_order, random_of, scene_sets
+from geocyclegan.training.skips import PAIR, first_readable, rotated
 from geocyclegan.training.turning import Unturned, origins
 from geocyclegan.training.warp import Geometry, Placement, place, upright
 
@@ -136,6 +139,8 @@ class PairedBatches:
         geometry: other scales and angles, the same for both; the default is none.
         radiometric: what happens to the values of A, of B, of both or of neither; the truth that a
             network is measured against is best left alone.
+        pairs: what may be drawn instead of a pair that cannot be read; none or more.
+        same_scene: only of these what is of the same scene of A.
     """
 
     def __init__(
@@ -150,8 +155,11 @@ class PairedBatches:
         turn_later: bool = False,
         geometry: Geometry | None = None,
         radiometric: tuple[RadiometricOptions | None, RadiometricOptions | None] = (None, None),
+        pairs: Pairs = (),
+        same_scene: bool = False,
     ) -> None:
         self._a, self._b = a, b
+        self._pairs, self._same_scene = pairs, same_scene
         self._sampler = sampler
         self._crop, self._flip, self._pin = crop, flip, pin
         self._geometry = geometry or Geometry()
@@ -174,8 +182,8 @@ class PairedBatches:
         """
         places, drawn, randoms = [], [], []
         for sample in self._sampler.samples(step):
-            index_a, index_b, random = self._sampler.draw(sample)
-            a, b, valid = read_pair(self._a, self._b, index_a, index_b)
+            *drawn_pair, random = self._sampler.draw(sample)
+            a, b, valid = self._read((drawn_pair[0], drawn_pair[1]), sample)
             where = place(
                 *(random, self._a.chips.size, self._crop, self._geometry),
                 flip=self._flip,
@@ -191,11 +199,30 @@ class PairedBatches:
         both = origins(drawn, self._crop, self._pin)
         return Unturned.of(batch, both, both)
 
+    def _read(self, pair: tuple[int, int], sample: int) -> tuple[Levels, Levels, Valid | None]:
+        """Read a pair, or what replaces it."""
+        tries = self._tries(pair, sample)
+        return first_readable(tries, lambda each: read_pair(self._a, self._b, *each))[1]
+
+    def _tries(self, pair: tuple[int, int], sample: int) -> Iterator[tuple[int, int]]:
+        return self._a.skips.stand_ins(pair, partial(self._others, pair[0]), sample, PAIR)
+
+    def _others(self, index: int) -> Sequence[tuple[int, int]]:
+        """The pairs that may be drawn instead of one with this chip of A."""
+        if not self._same_scene:
+            return self._pairs
+        scene = set(self._a.others(index, same_scene=True))
+        return [pair for pair in self._pairs if pair[0] in scene]
+
     def names(self, step: int) -> str:
         """Return the files of a step's batch, for messages."""
-        drawn = [self._sampler.draw(sample)[:2] for sample in self._sampler.samples(step)]
-        paths_a, paths_b = self._a.chips.paths, self._b.chips.paths
-        return ", ".join(f"{paths_a[i]} with {paths_b[j]}" for i, j in drawn)
+        return ", ".join(self._name(sample) for sample in self._sampler.samples(step))
+
+    def _name(self, sample: int) -> str:
+        """The files that a sample was read from, once it was."""
+        tries, out = self._tries(self._sampler.draw(sample)[:2], sample), self._a.skips.is_out
+        files = ((self._a.chips.paths[i], self._b.chips.paths[j]) for i, j in tries)
+        return " with ".join(map(str, next(pair for pair in files if not any(map(out, pair)))))
 
 
 class HintedBatches:
@@ -280,6 +307,8 @@ class FixedPairs:
     def load(self, index: int) -> Batch:
         """Read a pair, with the next ones of its scene if `together` asks for them.
 
+        One that is skipped gives way to the next one that can be read.
+
         Returns:
             Images (samples, bands, crop, crop) of both domains, see `stack_pairs`.
 
@@ -287,18 +316,24 @@ class FixedPairs:
             ChipsError: a chip cannot be read, or two of a pair differ in size.
         """
         places = []
-        for i, j in self._companions(index):
-            a, b, valid = read_pair(self.a, self.b, i, j)
+        companions = self._companions(index)
+        among = self.pairs if self.together == 1 else self._of_scene(index)
+        for pair in companions:
+            tries = rotated(among, among.index(pair))
+            a, b, valid = first_readable(tries, lambda each: read_pair(self.a, self.b, *each))[1]
             places.append((a, b, valid, centred(self.a.chips.size, self.crop, valid)))
         return stack_pairs(places, self.crop)
 
     def _companions(self, index: int) -> list[tuple[int, int]]:
         if self.together == 1:
             return [self.pairs[index]]
-        ids = self.a.chips.scene_ids
-        scene = [p for p in self.pairs if not ids or ids[p[0]] == ids[self.pairs[index][0]]]
+        scene = self._of_scene(index)
         first = scene.index(self.pairs[index])
         return [scene[(first + i) % len(scene)] for i in range(min(self.together, len(scene)))]
+
+    def _of_scene(self, index: int) -> list[tuple[int, int]]:
+        ids = self.a.chips.scene_ids
+        return [p for p in self.pairs if not ids or ids[p[0]] == ids[self.pairs[index][0]]]
 
 
 def fixed_pairs(chips: PairSet, budget: Budget, crop: int, together: int = 1) -> FixedPairs:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from geocyclegan.chips.alike import difference
+from geocyclegan.chips.manifest import DomainName, Split
 from geocyclegan.chips.pairs import Pairs, find_pairs, require_pairs
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.errors import OptionError
 from geocyclegan.raster.domain import Domain
+
+_DOMAINS: tuple[DomainName, ...] = ("a", "b")
 
 
 @dataclass(frozen=True)
@@ -50,20 +53,23 @@ class Hints:
     val: PairSet
 
     @classmethod
-    def open(cls, folder: Path, option: str, domains: tuple[Domain, Domain]) -> Self:
+    def open(
+        cls, folder: Path, option: str, domains: tuple[Domain, Domain], absent: int = 0
+    ) -> Self:
         """Open a folder of pairs, to be read in the levels of a run's own chips.
 
         Args:
             folder: the chip folder.
             option: the option that named it, for messages.
             domains: A and B of the run.
+            absent: how many listed chips of each set may be missing.
 
         Raises:
             ChipsError: the folder has no pairs, or is damaged.
             OptionError: its images are not of the run's domains.
         """
-        train = _sets(folder, option, domains, "train")
-        val = _sets(folder, option, domains, "val")
+        train = _sets(folder, option, domains, "train", absent)
+        val = _sets(folder, option, domains, "val", absent)
         return cls(
             PairSet(folder, *train, require_pairs(folder, *train)),
             PairSet(folder, *val, find_pairs(folder, *val)),
@@ -71,10 +77,11 @@ class Hints:
 
 
 def _sets(
-    folder: Path, option: str, domains: tuple[Domain, Domain], split: Any
+    folder: Path, option: str, domains: tuple[Domain, Domain], split: Split, absent: int
 ) -> tuple[ChipSet, ChipSet]:
-    a = _alike(ChipSet.open(folder, "a", split), "A", option, folder, domains[0])
-    b = _alike(ChipSet.open(folder, "b", split), "B", option, folder, domains[1])
+    sets = [ChipSet.open(folder, domain, split, absent=absent) for domain in _DOMAINS]
+    a = _alike(sets[0], "A", option, folder, domains[0])
+    b = _alike(sets[1], "B", option, folder, domains[1])
     return a, b
 
 

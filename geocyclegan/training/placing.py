@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from lightning.fabric import Fabric
 from torch import nn
 
 from geocyclegan.errors import OptionError
@@ -35,6 +34,12 @@ _PARTS = (Generator, Discriminator, SceneMaker, SceneJudge)
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
+_MEMORY: Any = torch.utils.deterministic
+"""A module whose property type checkers do not know."""
+
+_CHANGED: list[tuple[Any, str, Any]] = []
+"""Options of PyTorch's compiler that were set for a run: where, which, and what they were."""
+
 
 @contextmanager
 def settings_kept() -> Iterator[None]:
@@ -43,9 +48,14 @@ def settings_kept() -> Iterator[None]:
     before = cudnn.deterministic, cudnn.benchmark
     strict = torch.are_deterministic_algorithms_enabled()
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    filling, changed = _MEMORY.fill_uninitialized_memory, len(_CHANGED)
     try:
         yield
     finally:
+        while len(_CHANGED) > changed:
+            options, name, value = _CHANGED.pop()
+            setattr(options, name, value)
+        _MEMORY.fill_uninitialized_memory = filling
         rounding.restore()
         cudnn.deterministic, cudnn.benchmark = before
         torch.use_deterministic_algorithms(strict, warn_only=warns)
@@ -66,6 +76,8 @@ def repeatable(deterministic: bool, device: torch.device) -> None:
                 f"--deterministic: the environment has {_CUBLAS}={found}; unset it or use :4096:8"
             )
     torch.use_deterministic_algorithms(deterministic)
+    # All memory that is taken is written before it is read; to fill it first is for finding faults.
+    _MEMORY.fill_uninitialized_memory = False
     torch.backends.cudnn.deterministic = deterministic
     # Timing each algorithm first, which one is fastest differs from run to run.
     torch.backends.cudnn.benchmark = device.type == "cuda" and not deterministic
@@ -157,51 +169,56 @@ def require_graphs(device: torch.device) -> None:
 
 def compile_networks(
     networks: Sequence[nn.Module],
-    shape: tuple[int, int],
-    fabric: Fabric,
+    trial: Callable[[], object],
+    device: torch.device,
     graphs: Graphs | None = None,
 ) -> bool:
     """Compile networks in place and try them; where that fails, say why and go on without.
 
     Args:
         networks: on their device.
-        shape: (samples, side) of the images they will see.
-        fabric: names the device and the precision.
+        trial: runs them in all forms that training calls them in, and leaves no trace.
+        device: where they are.
         graphs: whether networks run from recordings; put off where they cannot. None: they do not.
 
     Returns:
         Whether they are compiled.
     """
     graphs = graphs or Graphs()
-    missing = _compiler_missing(fabric.device)
+    missing = _compiler_missing(device)
     if missing is not None:
         log.warning("networks are not compiled: %s", missing)
         graphs.on = False
         return False
+    # All networks count against one limit, each with and without masks, frozen, in two batches.
+    options, ways = _dynamo(), 2 if graphs.on else 1
+    _set(options, "recompile_limit", max(options.recompile_limit, ways * _VARIANTS))
+    _set(options, "suppress_errors", False)
+    if torch.are_deterministic_algorithms_enabled():
+        # It chooses kernels by timing them otherwise, and sums in another order with another one.
+        _set(_inductor(), "deterministic", True)
     chosen = list(_parts(networks))
-    if graphs.on and not _compiled(chosen, shape, fabric, graphs):
+    if graphs.on and not _compiled(chosen, trial, graphs):
         graphs.on = False
-    if not graphs.on and not _compiled(chosen, shape, fabric, graphs):
+    if not graphs.on and not _compiled(chosen, trial, graphs):
         return False
     # What was not tried (images with a mask, other batches) must not end a run either: PyTorch then
     # says why, and goes on without compiling that part.
-    _dynamo().suppress_errors = True
+    _set(options, "suppress_errors", True)
     return True
 
 
-def _compiled(
-    networks: Sequence[nn.Module], shape: tuple[int, int], fabric: Fabric, graphs: Graphs
-) -> bool:
+def _compiled(networks: Sequence[nn.Module], trial: Callable[[], object], graphs: Graphs) -> bool:
     """Compile and try networks in one way; whether it succeeded."""
     said = "compiled with CUDA graphs" if graphs.on else "compiled"
     skipped = _skipped() if graphs.on else 0
     try:
         for network in networks:
             _compile(network, graphs)
-            # It runs, is recorded, and is run from the recording.
-            for _ in range(3 if graphs.on else 1):
-                graphs.begin()
-                _try(network, shape, fabric)
+        # It runs, is recorded, and is run from the recording.
+        for _ in range(3 if graphs.on else 1):
+            graphs.begin()
+            trial()
     # Whatever goes wrong in a compiler is no reason not to train.
     except Exception as error:
         for network in networks:
@@ -230,15 +247,12 @@ def _skipped() -> int:
 
 def _compile(network: nn.Module, graphs: Graphs) -> None:
     """Compile what a network does while it trains; a look at it now and then is not worth that."""
-    # All networks count against one limit, each with and without masks, frozen, in two batches.
-    options = _dynamo()
-    ways = 2 if graphs.on else 1
-    options.recompile_limit = max(options.recompile_limit, ways * _VARIANTS)
-    network.compile()
+    # Nothing changes its shape in training but the number of samples, which has two values. Code
+    # for any number is slower: the compiler chooses neither memory format nor tiles by it.
+    network.compile(dynamic=False)
     plain, compiled = network._call_impl, network._compiled_call_impl
     recorded = compiled
     if graphs.on:
-        # A recording is of one shape, so nothing is gained by code for several.
         network.compile(mode="reduce-overhead", dynamic=False)
         recorded = network._compiled_call_impl
 
@@ -258,27 +272,17 @@ def _dynamo() -> Any:
     return config
 
 
-def _try(network: nn.Module, shape: tuple[int, int], fabric: Fabric) -> None:
-    devices = [fabric.device] if fabric.device.type == "cuda" else []
-    # Spectral norms move with each pass, and so do means and variances of batches.
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    try:
-        with torch.random.fork_rng(devices), fabric.autocast():
-            inputs = torch.zeros(_input_shape(network, *shape), device=fabric.device)
-            # In the numbers that the engine hands to a network, or it would compile once more.
-            inputs = fabric.strategy.precision.convert_input(inputs)
-            network(inputs).float().sum().backward()
-    finally:
-        network.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
+def _inductor() -> Any:
+    """The options of what it generates code with."""
+    from torch._inductor import config
+
+    return config
 
 
-def _input_shape(network: nn.Module, samples: int, side: int) -> tuple[int, ...]:
-    if isinstance(network, SceneMaker):
-        return samples, network.noise
-    return samples, cast(int, network.in_channels), side, side
+def _set(options: Any, name: str, value: Any) -> None:
+    """Set an option of the compiler until `settings_kept` ends."""
+    _CHANGED.append((options, name, getattr(options, name)))
+    setattr(options, name, value)
 
 
 def _compiler_missing(device: torch.device) -> str | None:

@@ -12,6 +12,7 @@ from typing import Literal, cast
 import torch
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 
+from geocyclegan.device import AMPERE, fast_bf16, fast_fp16, has_bf16
 from geocyclegan.errors import OptionError
 from geocyclegan.rounding import allow_tf32
 
@@ -24,7 +25,6 @@ _FABRIC: dict[str, str] = {
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
 }
-_AMPERE = (8, 0)
 
 
 def choose_precision(asked: str, device: torch.device) -> PrecisionName:
@@ -41,19 +41,19 @@ def choose_precision(asked: str, device: torch.device) -> PrecisionName:
         OptionError: the device has no such arithmetic, or only emulates it.
     """
     if asked == "auto":
-        chosen: PrecisionName = "bf16" if _fast_bf16(device) else "32"
+        chosen: PrecisionName = "bf16" if fast_bf16(device) else "32"
         log.info("%s", describe_choice(chosen, device))
         return chosen
     if device.type == "cpu" and asked in ("tf32", "fp16"):
         raise OptionError(
             f"--precision {asked}: a CPU trains in 32 or bf16; give --precision auto or 32"
         )
-    if asked == "bf16" and not _has_bf16(device):
+    if asked == "bf16" and not has_bf16(device):
         raise OptionError(
             f"--precision bf16: {_device_name(device)} has no bf16 instructions and would emulate"
             " them, many times slower than 32; give --precision 32"
         )
-    if asked == "tf32" and torch.cuda.get_device_capability(device) < _AMPERE:
+    if asked == "tf32" and torch.cuda.get_device_capability(device) < AMPERE:
         raise OptionError(
             f"--precision tf32: {_device_name(device)} has no TF32, which came with compute"
             " capability 8.0; give --precision 32 or fp16"
@@ -62,9 +62,18 @@ def choose_precision(asked: str, device: torch.device) -> PrecisionName:
 
 
 def describe_choice(chosen: PrecisionName, device: torch.device) -> str:
-    """Say what "auto" became."""
+    """Say what "auto" became, and what else could be."""
     said = f"precision: {chosen}, chosen for {_device_name(device)}"
-    return said if chosen == "32" else f"{said}; --precision 32 computes in single precision"
+    if chosen != "32":
+        return f"{said}; --precision 32 computes in single precision"
+    if fast_fp16(device):
+        return f"{said}, which has no bf16; it is made to multiply fp16: try --precision fp16"
+    return said
+
+
+def is_worth_saying(chosen: PrecisionName, device: torch.device) -> bool:
+    """Whether users should hear of a choice: where it costs digits, or could be a faster one."""
+    return chosen != "32" or fast_fp16(device)
 
 
 def fabric_precision(name: PrecisionName) -> _PRECISION_INPUT:
@@ -80,29 +89,6 @@ def set_float32(name: PrecisionName) -> None:
     # Half precision has nothing to lose by it in what is left in single precision.
     allowed = name != "32"
     allow_tf32(allowed, allowed)
-
-
-def _fast_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= _AMPERE
-    # Matrix tiles were measured to make up for the conversions.
-    return _cpu_has("amx_bf16")
-
-
-def _has_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= _AMPERE
-    return _cpu_has("amx_bf16") or _cpu_has("avx512_bf16") or _cpu_has("bf16")
-
-
-def _cpu_has(instructions: str) -> bool:
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    if ask is not None:
-        return bool(ask().get(instructions, False))
-    # PyTorch 2.10 has no such list. CPUs that have matrix tiles at all have them for bf16.
-    asking = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
-    ask = getattr(torch.cpu, asking.get(instructions, ""), None)
-    return ask is not None and bool(ask())
 
 
 def _device_name(device: torch.device) -> str:

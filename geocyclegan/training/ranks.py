@@ -180,6 +180,14 @@ class Ranks:
         dist.gather_object(value, found, dst=0, group=self._talk)
         return [] if found is None else found
 
+    def share(self, value: T) -> list[T]:
+        """Give everybody everybody's value, in order."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value, group=self._talk)
+        return found
+
     def largest(self, number: int) -> int:
         """Return the largest of everybody's numbers."""
         if self.size == 1:

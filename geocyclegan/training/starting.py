@@ -17,11 +17,12 @@ from geocyclegan.errors import OptionError
 from geocyclegan.files import make_folder
 from geocyclegan.progress import set_progress
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import Budget
+from geocyclegan.training.levels import Budget
 from geocyclegan.training.mapped import cache_folder
 from geocyclegan.training.placing import repeatable, require_graphs
 from geocyclegan.training.precision import choose_precision, set_float32
 from geocyclegan.training.ranks import Layout, Ranks, launch, layout
+from geocyclegan.training.skips import Skips
 
 
 def config_on(config: TrainConfig, device: torch.device) -> TrainConfig:
@@ -45,6 +46,13 @@ def config_on(config: TrainConfig, device: torch.device) -> TrainConfig:
     return replace(config, devices=planned.devices, nodes=planned.nodes, precision=precision)
 
 
+def skips_of(config: TrainConfig) -> Skips:
+    """Return the chips that a run may go without: none yet."""
+    roots = {"": config.chips, "pairs: ": config.pairs, "weak pairs: ": config.weak_pairs}
+    there = {name: root for name, root in roots.items() if root is not None}
+    return Skips(config.max_bad, config.seed, there)
+
+
 def start(config: TrainConfig, device: torch.device) -> tuple[Fabric, Ranks]:
     """Start the engine in as many processes as the resolved configuration says."""
     precision = choose_precision(config.precision, device)
@@ -61,19 +69,20 @@ def start(config: TrainConfig, device: torch.device) -> tuple[Fabric, Ranks]:
 
 
 @contextmanager
-def cached(cache: Path | None, run: Path, ranks: Ranks) -> Iterator[Budget]:
+def cached(cache: Path | None, run: Path, ranks: Ranks, skips: Skips) -> Iterator[Budget]:
     """Give what readers keep chips in: the memory of this process, or files in a folder.
 
     Args:
         cache: the folder; None: memory.
         run: whose chips they are.
         ranks: who trains together; the first process of each machine clears up, before and after.
+        skips: chips that the run may go without.
 
     Raises:
         OutputError: the folder cannot be made.
     """
     if cache is None:
-        yield Budget()
+        yield Budget(skips=skips)
         return
     folder = cache_folder(cache, run)
     clears = ranks.local_rank == 0
@@ -82,7 +91,7 @@ def cached(cache: Path | None, run: Path, ranks: Ranks) -> Iterator[Budget]:
         shutil.rmtree(folder, ignore_errors=True)
     ranks.together(lambda: make_folder(folder))
     try:
-        yield Budget(folder=folder)
+        yield Budget(folder=folder, skips=skips)
     finally:
         if clears:
             # Processes that have them open go on reading.

@@ -9,31 +9,25 @@ from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
+from geocyclegan.device import is_shortage
 from geocyclegan.errors import BundleError, OptionError, TrainingError
 from geocyclegan.methods.base import Batch, Direction
 from geocyclegan.models import Generator
-from geocyclegan.models.norm import sum_over_ranks
-from geocyclegan.models.padding import replace_padding
 from geocyclegan.training.config import TrainConfig, resolved
 from geocyclegan.training.data import Chips
 from geocyclegan.training.ema import RunningMean
-from geocyclegan.training.graphs import Graphs
+from geocyclegan.training.engine import Engine
 from geocyclegan.training.meter import LossMeter
-from geocyclegan.training.optimizers import Passes, fused, one_scale, wrap
-from geocyclegan.training.placing import (
-    compile_networks,
-    lay,
-    save_memory,
-    wants_compile,
-)
+from geocyclegan.training.placing import wants_compile
 from geocyclegan.training.precision import PrecisionName
 from geocyclegan.training.randomness import random_state, restore_random_state
 from geocyclegan.training.ranks import Ranks
 from geocyclegan.training.resolve import build, seed_of
 from geocyclegan.training.schedule import Schedule
 from geocyclegan.training.score import Scores
+from geocyclegan.training.skips import Skips
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +43,7 @@ class TrainingState:
         chips: the domains.
         checkpoint: what `to_checkpoint` gave; None for a fresh start.
         ranks: who trains together; alone, if left out.
+        skips: chips that the run goes without; none, if left out.
 
     Raises:
         BundleError: the checkpoint is of another run.
@@ -63,7 +58,9 @@ class TrainingState:
         chips: Chips,
         checkpoint: Mapping[str, Any] | None = None,
         ranks: Ranks | None = None,
+        skips: Skips | None = None,
     ) -> None:
+        self.skips = skips or Skips()
         self._fabric = fabric
         self._config = config
         self._ranks = ranks or Ranks()
@@ -76,30 +73,32 @@ class TrainingState:
         # A checkpoint has the encoder's weights; the file they came from may be gone.
         fresh = config if checkpoint is None else replace(config, encoder_weights=None)
         self.method = build(fresh, chips, self._ranks.rank)
-        # The networks themselves, which a bundle keeps; Fabric wraps them below.
+        # The networks themselves, which a bundle keeps; the engine wraps them below.
         self.generators = cast(dict[Direction, Generator], self.method.generators())
         self.makers = self.method.makers()
         if checkpoint is not None:
             self._check(checkpoint)
             _fitting(self._load_networks, checkpoint)
-        self._networks = self._place_networks()
-        self.optimizers = {name: fused(each) for name, each in self.method.optimizers().items()}
+        self._engine = Engine(
+            self.method,
+            fabric,
+            cast(PrecisionName, config.precision),
+            ranks=self._ranks,
+            deterministic=config.deterministic,
+            memory_saving=config.memory_saving,
+            across=config.norm == "scene" and self._ranks.size > 1,
+            # By all steps, not by those that are left: a resumed run computes as it began.
+            compiled=wants_compile(config.compile, self.device, self.schedule.total),
+            recorded=config.cuda_graphs,
+        )
+        self.optimizers = self._engine.optimizers
         self.mean = RunningMean({**self.generators, **self.makers}, config.ema)
         if self._ranks.rank:
             # The weights are the same everywhere; what is drawn from here on is not.
             torch.manual_seed(seed_of(config, self._ranks.rank))
         if checkpoint is not None:
             _fitting(self._load_rest, checkpoint)
-        self._passes = Passes()
-        # Kept apart from the plain ones, whose state and rates are read and set.
-        self._wrapped = wrap(self.optimizers, fabric, self._passes, self._ranks)
         self.lr = self.set_lr()
-        self._graphs = Graphs(config.cuda_graphs)
-        asked = True if config.cuda_graphs else config.compile
-        if wants_compile(asked, self.device, (config.steps or 0) - self.step):
-            shape = resolved(config.batch), resolved(config.crop)
-            compile_networks(self._networks, shape, fabric, self._graphs)
-        self._passes.lent = self._graphs.on
 
     @property
     def device(self) -> torch.device:
@@ -116,16 +115,9 @@ class TrainingState:
             TrainingError: the device has not memory enough, or a recording of CUDA graphs failed.
         """
         self.method.set_progress(self.step / max(self.schedule.total, 1))
-        losses = []
-        self._passes.count = len(batches)
         try:
-            with one_scale(self._fabric):
-                for number, batch in enumerate(batches):
-                    self._passes.number = number
-                    self._graphs.begin(batch)
-                    moved = batch.to(self.device, non_blocking=True)
-                    losses.append(self.method.step(moved, self._wrapped, self._backward))
-        except RuntimeError as error:
+            losses = self._engine.step(*batches)
+        except (RuntimeError, MemoryError) as error:
             said = self._explained(error)
             if said is None:
                 raise
@@ -140,18 +132,15 @@ class TrainingState:
         cause: BaseException | None = error
         while cause is not None:
             # Memory may run out within a recording, whose end then fails, too.
-            if isinstance(cause, torch.OutOfMemoryError):
-                less = "--no-cuda-graphs, " if self._graphs.on else ""
+            if is_shortage(cause):
+                less = "--no-cuda-graphs, " if self._engine.graphs.on else ""
+                other = ", or --device cpu" if self.device.type == "cuda" else ""
                 return (
                     f"out of memory on {self.device}; try {less}--memory-saving, a smaller --crop,"
-                    " --batch or --width, or --device cpu"
+                    f" --batch or --width{other}"
                 )
             cause = cause.__context__
-        return self._graphs.explain(error)
-
-    def _backward(self, loss: Tensor) -> None:
-        count = self._passes.count
-        self._fabric.backward(loss if count == 1 else loss / count)
+        return self._engine.graphs.explain(error)
 
     def finite(self) -> bool:
         """Whether every weight is a finite number."""
@@ -168,6 +157,7 @@ class TrainingState:
             "extra": self.method.extra_state(),
             "meter": self.meter.state_dict(),
             "random": random_state(),
+            "skipped": self.skips.state(),
         }
         if self._ranks.size > 1:
             # Where another process would look for a device that is not its own.
@@ -191,27 +181,6 @@ class TrainingState:
         """Set the learning rate of the next step, by the steps done and the scores so far."""
         rate, scores = resolved(self._config.lr), self.scores.until(self.step).values
         return self.schedule.apply(self.optimizers.values(), rate, self.step, scores)
-
-    def _place_networks(self) -> list[nn.Module]:
-        """Put the networks on their device, in the engine's hands; return them without these."""
-        config, placed = self._config, []
-        # One by one, so that the engine's precision acts on each network's forward.
-        for name, network in list(self.method.named_children()):
-            if any(True for _ in network.parameters()):
-                lay(network, self.device, cast(PrecisionName, config.precision))
-                placed.append(network)
-                setattr(self.method, name, self._fabric.setup_module(network))
-        if config.memory_saving:
-            save_memory(placed)
-        if self.device.type == "cuda":
-            replace_padding(placed, repeatable=config.deterministic)
-        if config.norm == "scene" and self._ranks.size > 1:
-            for generator in self.generators.values():
-                for norm in generator.norm_layers():
-                    norm.across = sum_over_ranks
-        # Fewer launches on a GPU, fewer readings of the weights on a CPU.
-        self.method.joined = True
-        return placed
 
     def _check(self, checkpoint: Mapping[str, Any]) -> None:
         step, total = int(checkpoint.get("step", 0)), self.schedule.total
@@ -261,6 +230,9 @@ class TrainingState:
             self._fabric.strategy.precision.load_state_dict(checkpoint["scaler"])
         self.mean.load_state_dict(checkpoint.get("mean", {}))
         self.meter.load_state_dict(own["meter"], self._fabric.device)
+        # A run of an earlier version has skipped none.
+        everybody = [each.get("skipped", {}) for each in (checkpoint, *checkpoint["others"])]
+        self.skips.load(own.get("skipped", {}), everybody)
         restore_random_state(own["random"])
 
 

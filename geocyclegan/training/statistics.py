@@ -21,7 +21,8 @@ from geocyclegan.models.passes import Patch, pooled_statistics
 from geocyclegan.models.style import StyledGenerator
 from geocyclegan.training.augment import centred
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import LevelReader, stack
+from geocyclegan.training.data import stack
+from geocyclegan.training.levels import LevelReader
 
 CROPS = 16
 """Crops of each domain; more of them change the statistics little, and cost time at each save."""
@@ -66,7 +67,7 @@ def training_statistics(
 
         def patches(reader: LevelReader = reader, chosen: list[int] = chosen) -> Iterator[Patch]:
             for index in chosen:
-                levels, valid = reader.read(index)
+                levels, valid = reader.read_from(index)
                 middle = centred(reader.chips.size, crop, valid)
                 x, mask = stack([(levels, valid, middle)], crop)
                 yield Patch(x.to(device), None if mask is None else mask.to(device))

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from geocyclegan.chips.reader import evenly
 from geocyclegan.methods.base import Batch, Method
 from geocyclegan.training.augment import centred
-from geocyclegan.training.data import LevelReader, stack
+from geocyclegan.training.data import stack
 from geocyclegan.training.distances import kernel_distance, patches, sliced_wasserstein
 from geocyclegan.training.features import Features
+from geocyclegan.training.levels import LevelReader
 
 MOST_PAIRS = 64
 """Validation takes so many crops at most, spread evenly over the chips."""
@@ -64,6 +65,8 @@ class FixedCrops:
     def load(self, index: int) -> Batch:
         """Read a chip of each domain, with others of its scene; the shorter domain starts over.
 
+        One that is skipped gives way to the next one that can be read.
+
         Returns:
             Images (samples, bands, crop, crop) of both domains and their masks, see `Batch`.
 
@@ -76,8 +79,9 @@ class FixedCrops:
 
     def _read(self, reader: LevelReader, index: int) -> tuple[Tensor, Tensor | None]:
         crops = []
+        among = None if self.together == 1 else reader.others(index, same_scene=True)
         for companion in self._companions(reader, index):
-            levels, valid = reader.read(companion)
+            levels, valid = reader.read_from(companion, among)
             crops.append((levels, valid, centred(reader.chips.size, self.crop, valid)))
         return stack(crops, self.crop)
 
@@ -85,7 +89,7 @@ class FixedCrops:
         """The chip and the next ones of its scene, each once."""
         if self.together == 1:
             return [index]
-        scene = next(scene for scene in reader.chips.by_scene() if index in scene)
+        scene = reader.others(index, same_scene=True)
         first = scene.index(index)
         return [scene[(first + i) % len(scene)] for i in range(min(self.together, len(scene)))]
 

@@ -9,7 +9,8 @@ import torch
 
 from geocyclegan.bundle import save_bundle
 from geocyclegan.training.config import TrainConfig, resolved
-from geocyclegan.training.data import Chips, LevelReader
+from geocyclegan.training.data import Chips
+from geocyclegan.training.levels import LevelReader
 from geocyclegan.training.state import TrainingState
 from geocyclegan.training.statistics import regime, training_statistics
 
@@ -53,6 +54,7 @@ def write_model(
             "chips": chips.to_json(),
             "options": config.to_dict(),
             "losses": dict(losses),
+            "skipped_chips": list(state.skips.names),
             "device": str(state.device),
             "torch": str(torch.__version__),
         },

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +19,10 @@ from geocyclegan.chips.manifest import (
     update_manifest,
     write_record,
 )
-from geocyclegan.errors import ChipsError
+from geocyclegan.errors import ChipsError, OutputError
 from geocyclegan.raster.domain import BandInfo, Domain
+
+FileLimit = Callable[[int], AbstractContextManager[None]]
 
 
 def row(domain: str, scene: str, number: int) -> ChipRow:
@@ -83,3 +87,23 @@ def test_a_damaged_description_is_found(tmp_path: Path, text: str) -> None:
     (tmp_path / "domain_a.json").write_text(text)
     with pytest.raises(ChipsError, match=r"domain_a\.json.*--overwrite"):
         read_record(tmp_path, "a")
+
+
+@pytest.mark.parametrize("gpkg", [False, True])
+def test_a_full_disk_leaves_the_old_list(tmp_path: Path, file_limit: FileLimit, gpkg: bool) -> None:
+    update_manifest(tmp_path, "a", [row("a", "x", 0)], [None], replaced=set(), gpkg=gpkg)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("chips.*")}
+    assert len(before) == 1 + gpkg
+    rows = [row("a", "x", number) for number in range(2000)]
+    with file_limit(4096), pytest.raises(OutputError, match=r"chips.parquet: cannot be written"):
+        update_manifest(tmp_path, "a", rows, [None] * len(rows), replaced=set())
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("chips.*")} == before
+    assert not [path for path in tmp_path.iterdir() if ".part" in path.name]
+
+
+def test_a_geopackage_that_cannot_be_written(tmp_path: Path, file_limit: FileLimit) -> None:
+    rows = [row("a", "x", number) for number in range(10)]
+    shapes = [box(0, 0, 1, 1)] * len(rows)
+    with file_limit(50_000), pytest.raises(OutputError, match=r"chips.gpkg: cannot be written"):
+        update_manifest(tmp_path, "a", rows, shapes, replaced=set(), gpkg=True)
+    assert not [path for path in tmp_path.iterdir() if ".part" in path.name]

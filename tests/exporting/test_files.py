@@ -116,6 +116,17 @@ def test_a_torch_program(make_bundle: MakeBundle, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, in_torch(bundle, "b2a", x), atol=4e-3)
 
 
+@pytest.mark.parametrize(("format", "name"), [("torch", "m.pt2"), ("onnx", "m.onnx")])
+def test_a_full_disk_is_one_line(
+    make_bundle: MakeBundle, tmp_path: Path, file_limit: Any, format: Any, name: str
+) -> None:
+    """Not an end of the whole process, which is what torch makes of it."""
+    bundle, out = make_bundle(), tmp_path / "exported" / name
+    with file_limit(5000), pytest.raises(OutputError, match=rf"{name}: cannot be written"):
+        export_model(bundle, ExportOptions(format=format, out=out))
+    assert not [path for path in out.parent.iterdir() if ".lock" not in path.name]
+
+
 def test_deepness_finds_what_it_reads(make_bundle: MakeBundle, tmp_path: Path) -> None:
     bundle = make_bundle()
     result = export_model(

@@ -286,6 +286,20 @@ def test_mistakes_end_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
+def test_processes_that_cannot_be_started_are_one_line(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when one of them is killed for want of memory while it starts."""
+
+    def fail(**given: Any) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr("distributed.LocalCluster", fail)
+    args = [str(work / "scene.tif"), "--model", str(work / "model"), "--out", f"{tmp_path}/p.tif"]
+    line = refused([*args, "--cluster", "local:2"])
+    assert "--cluster local:2: its processes cannot be started (Nanny failed to start.)" in line
+
+
 def test_workers_without_the_files_are_named(crew: DaskCrew, work: Path, tmp_path: Path) -> None:
     """As on machines that do not share the file system: the paths are there, the files are not."""
 

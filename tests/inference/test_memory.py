@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from geocyclegan.device import has_bf16, is_shortage
 from geocyclegan.errors import MemoryShortage, OptionError, OutputError
 from geocyclegan.inference import memory
 from geocyclegan.inference.engine import EngineOptions, TileEngine
-from geocyclegan.inference.memory import fit, forward_bytes, free_memory, is_shortage
+from geocyclegan.inference.memory import fit, forward_bytes, free_memory
 from geocyclegan.inference.precision import (
     Precision,
     choose_precision,
-    cpu_has_bf16,
     lower,
     rounded_products,
 )
@@ -228,6 +228,23 @@ def test_free_memory_is_what_the_control_group_leaves(
     assert free_memory(CPU) == 77
 
 
+def test_control_groups_of_version_1_bind_below_their_root(tmp_path: Path) -> None:
+    """In a container the group is the root; on the host it is where the process says."""
+    group = tmp_path / "jobs" / "7"
+    group.mkdir(parents=True)
+    for folder, limit in ((tmp_path, 2**63 - 4096), (group, 3_000_000)):
+        (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
+        (folder / "memory.usage_in_bytes").write_text("1000000\n")
+        (folder / "memory.stat").write_text("total_inactive_file 250000\n")
+    membership = tmp_path / "cgroup"
+    membership.write_text("5:cpu,cpuacct:/elsewhere\n4:hugetlb,memory:/jobs/7\n0::/\n")
+    assert memory._group_v1(tmp_path, membership) == 2_250_000
+    membership.write_text("4:memory:/of/the/host\n")
+    assert memory._group_v1(tmp_path, membership) == 2**63 - 4096 - 750_000
+    assert memory._group_v1(tmp_path / "jobs" / "7", membership) == 2_250_000
+    assert memory._group_v1(tmp_path / "none", membership) is None
+
+
 @pytest.mark.parametrize("make", [network, lambda: UNetGenerator(2, 3, width=8, depth=3)])
 def test_the_estimate_covers_what_a_forward_pass_holds(make: Any) -> None:
     """All tensors that are alive at once, counted as they are made."""
@@ -307,6 +324,22 @@ def test_what_a_killed_run_held_on_disk_goes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [other]
 
 
+def test_activations_that_are_gone_or_cut_are_one_line(tmp_path: Path) -> None:
+    state = State(3, torch.rand(1, 2, 4, 4), (), None, None)
+    with DiskStore(tmp_path, CPU, 0) as store:
+        store.put(0, state)
+        (held,) = tmp_path.glob("*/0_0")
+        held.write_bytes(held.read_bytes()[:-1])
+        with pytest.raises(OutputError, match="activations are damaged"):
+            store.get(0)
+        held.write_bytes(b"")
+        with pytest.raises(OutputError, match="activations are damaged"):
+            store.get(0)
+        held.unlink()
+        with pytest.raises(OutputError, match="activations cannot be read"):
+            store.get(0)
+
+
 # ---- precision
 
 
@@ -315,7 +348,7 @@ def test_precision_follows_the_device(
 ) -> None:
     assert choose_precision("auto", CPU) == "32"
     assert choose_precision("bf16", CPU) == "bf16"
-    assert bool(caplog.text) != cpu_has_bf16()
+    assert bool(caplog.text) != has_bf16(CPU)
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
     choose_precision("bf16", CPU)
     assert "no bfloat16 instructions" in caplog.text

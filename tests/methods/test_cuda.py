@@ -13,20 +13,15 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from geocyclegan.catalogue import METHODS
 from geocyclegan.methods import Batch, Method, NetworkSpec, build_method
-from geocyclegan.models.padding import replace_padding
 from geocyclegan.training.ema import RunningMean
-from geocyclegan.training.graphs import Graphs
+from geocyclegan.training.engine import Engine
 from geocyclegan.training.meter import LossMeter
-from geocyclegan.training.optimizers import Passes, fused, wrap
-from geocyclegan.training.placing import compile_networks, lay
 from geocyclegan.training.precision import PrecisionName, set_float32
-from geocyclegan.training.ranks import Layout, Ranks, launch
+from geocyclegan.training.ranks import Layout, launch
 
 pytestmark = [
     pytest.mark.gpu,
@@ -49,8 +44,8 @@ def as_it_was() -> Iterator[None]:
     gc.collect()
 
 
-class Engine:
-    """A method on a device, as `TrainingState` places it."""
+class Run:
+    """A method in the engine of training."""
 
     def __init__(
         self,
@@ -58,6 +53,7 @@ class Engine:
         device: torch.device,
         precision: PrecisionName = "32",
         *,
+        compiled: bool = False,
         graphs: bool = False,
     ) -> None:
         torch.manual_seed(0)
@@ -72,37 +68,20 @@ class Engine:
             crop=SIDE,
             classes=3,
         )
-        self.device = device
-        self.fabric: Fabric = launch(Layout(1, 1), device, precision)
         set_float32(precision)
         self.method: Method = build_method(name, spec)
-        self.networks: list[nn.Module] = []
-        for child, network in list(self.method.named_children()):
-            if any(True for _ in network.parameters()):
-                lay(network, device, precision)
-                self.networks.append(network)
-                setattr(self.method, child, self.fabric.setup_module(network))
-        if device.type == "cuda":
-            replace_padding(self.networks)
-        self.method.joined = device.type == "cuda"
-        self.graphs, self.passes = Graphs(graphs), Passes()
-        if graphs:
-            assert compile_networks(self.networks, (2, SIDE), self.fabric, self.graphs)
-            assert self.graphs.on
-        self.passes.lent = self.graphs.on
-        self.plain = {key: fused(each) for key, each in self.method.optimizers().items()}
-        self.optimizers: dict[str, Optimizer] = wrap(self.plain, self.fabric, self.passes, Ranks())
+        self.engine = Engine(
+            self.method,
+            launch(Layout(1, 1), device, precision),
+            precision,
+            compiled=compiled,
+            recorded=graphs,
+        )
+        self.engine.prepare(batch_of(device, False))
+        assert self.engine.graphs.on == graphs
 
     def step(self, *batches: Batch) -> dict[str, Tensor]:
-        self.passes.count = len(batches)
-        losses: dict[str, Tensor] = {}
-        for self.passes.number, batch in enumerate(batches):
-            self.graphs.begin(batch)
-            losses = self.method.step(batch, self.optimizers, self._backward)
-        return losses
-
-    def _backward(self, loss: Tensor) -> None:
-        self.fabric.backward(loss / self.passes.count)
+        return self.engine.step(*batches)[-1]
 
     def finite(self) -> bool:
         return all(bool(torch.isfinite(weight).all()) for weight in self.method.parameters())
@@ -138,9 +117,9 @@ def test_a_step_is_that_of_a_cpu(name: str, masked: bool, monkeypatch: pytest.Mo
     drawn_on_the_cpu(monkeypatch)
     found = []
     for device in (CPU, CUDA):
-        engine = Engine(name, device)
+        run = Run(name, device)
         torch.manual_seed(1)
-        losses = [engine.step(batch_of(device, masked, seed)) for seed in range(2)]
+        losses = [run.step(batch_of(device, masked, seed)) for seed in range(2)]
         found.append([{key: float(loss) for key, loss in each.items()} for each in losses])
     for (here, there), tolerance in zip(zip(*found, strict=True), (5e-3, 5e-2), strict=True):
         assert here.keys() == there.keys()
@@ -151,14 +130,14 @@ def test_a_step_is_that_of_a_cpu(name: str, masked: bool, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
 @pytest.mark.parametrize("name", METHODS)
 def test_losses_and_weights_are_finite(name: str, precision: PrecisionName) -> None:
-    engine = Engine(name, CUDA, precision)
-    before = [weight.detach().clone() for weight in engine.method.parameters()]
+    run = Run(name, CUDA, precision)
+    before = [weight.detach().clone() for weight in run.method.parameters()]
     # fp16 begins with a scale that is too large, and skips the steps in which it overflows.
     for seed in range(12 if precision == "fp16" else 3):
-        losses = engine.step(batch_of(CUDA, seed % 2 == 1, seed))
+        losses = run.step(batch_of(CUDA, seed % 2 == 1, seed))
         assert all(bool(torch.isfinite(loss)) for loss in losses.values()), losses
-    assert engine.finite()
-    weights = list(engine.method.parameters())
+    assert run.finite()
+    weights = list(run.method.parameters())
     moved = [not torch.equal(one, two) for one, two in zip(before, weights, strict=True)]
     assert sum(moved) > 0.5 * len(moved)
 
@@ -173,15 +152,15 @@ def test_losses_and_weights_are_finite(name: str, precision: PrecisionName) -> N
 )
 def test_a_step_waits_for_nothing(name: str, masked: bool, graphs: bool) -> None:
     """Not for the GPU to finish, that is; the CPU runs ahead."""
-    engine = Engine(name, CUDA, "bf16", graphs=graphs)
+    run = Run(name, CUDA, "bf16", graphs=graphs)
     batch = batch_of(CUDA, masked)
     pairs = replace(batch, labels_a=None)
     batch = replace(batch, pairs=pairs, weak=pairs)
-    networks: dict[Any, nn.Module] = {**engine.method.generators(), **engine.method.makers()}
+    networks: dict[Any, nn.Module] = {**run.method.generators(), **run.method.makers()}
     meter, mean = LossMeter(), RunningMean(networks, 0.9)
 
     def step(number: int) -> None:
-        meter.add(number, engine.step(batch))
+        meter.add(number, run.step(batch))
         mean.update(number)
 
     # A recording takes three steps, and this is not about the steps that make it.
@@ -204,11 +183,9 @@ def test_compiled_steps_are_those_that_are_not(
     """With masks and without; both are compiled."""
     losses = []
     for compiled in (False, True):
-        engine = Engine("cyclegan", CUDA, precision)
-        if compiled:
-            assert compile_networks(engine.networks, (2, SIDE), engine.fabric)
+        run = Run("cyclegan", CUDA, precision, compiled=compiled)
         for masked in (False, True):
-            found = engine.step(batch_of(CUDA, masked))
+            found = run.step(batch_of(CUDA, masked))
             losses.append({key: float(loss) for key, loss in found.items()})
     assert "not compiled" not in caplog.text
     plain, compiled_ones = losses[:2], losses[2:]
@@ -226,7 +203,7 @@ def recordings() -> int:
     return int(manager.new_graph_id().id)
 
 
-def ten_steps(engine: Engine) -> list[dict[str, float]]:
+def ten_steps(run: Run) -> list[dict[str, float]]:
     """With masks and without, in one pass and in two; what each step says."""
     torch.manual_seed(1)
     found = []
@@ -234,7 +211,7 @@ def ten_steps(engine: Engine) -> list[dict[str, float]]:
         batches = [batch_of(CUDA, number % 2 == 1, number)]
         if number % 5 == 4:
             batches.append(batch_of(CUDA, False, 100 + number))
-        found.append({key: float(loss) for key, loss in engine.step(*batches).items()})
+        found.append({key: float(loss) for key, loss in run.step(*batches).items()})
     return found
 
 
@@ -254,10 +231,10 @@ def test_recorded_steps_are_those_that_are_not(name: str, precision: PrecisionNa
     from torch._inductor import config
 
     with config.patch({"triton.force_cudagraphs_warmup": True}):
-        plain = ten_steps(Engine(name, CUDA, precision, graphs=True))
-    engine = Engine(name, CUDA, precision, graphs=True)
+        plain = ten_steps(Run(name, CUDA, precision, graphs=True))
+    run = Run(name, CUDA, precision, graphs=True)
     before = recordings()
-    recorded = ten_steps(engine)
+    recorded = ten_steps(run)
     # Each of the forms has been seen twice, which is when it is recorded.
     assert recordings() > before + 4
     tolerance = 2e-2 if precision == "32" else 0.1
@@ -265,23 +242,23 @@ def test_recorded_steps_are_those_that_are_not(name: str, precision: PrecisionNa
         assert one.keys() == two.keys()
         for key, value in one.items():
             assert two[key] == pytest.approx(value, rel=tolerance, abs=tolerance), key
-    assert engine.finite()
+    assert run.finite()
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_recordings_come_to_an_end(name: str) -> None:
-    engine = Engine(name, CUDA, "bf16", graphs=True)
+    run = Run(name, CUDA, "bf16", graphs=True)
     for _ in range(5):
-        engine.step(batch_of(CUDA, False))
+        run.step(batch_of(CUDA, False))
     before = recordings()
     for seed in range(4):
-        engine.step(batch_of(CUDA, False, seed))
+        run.step(batch_of(CUDA, False, seed))
     assert recordings() == before + 1
 
 
 def test_pools_hold_what_they_were_given() -> None:
-    engine = Engine("cyclegan", CUDA, "32", graphs=True)
-    method: Any = engine.method
+    run = Run("cyclegan", CUDA, "32", graphs=True)
+    method: Any = run.method
     given: list[Tensor] = []
     for pool in (method.pool_a, method.pool_b):
 
@@ -291,7 +268,7 @@ def test_pools_hold_what_they_were_given() -> None:
 
         pool.query = query
     for number in range(8):
-        engine.step(batch_of(CUDA, number % 2 == 1, number))
+        run.step(batch_of(CUDA, number % 2 == 1, number))
     held = [image for p in (method.pool_a, method.pool_b) for image in p.state_dict()["images"]]
     assert len(held) == len(given) == 8 * 2 * 2
     for image in held:
@@ -302,20 +279,20 @@ def test_pools_hold_what_they_were_given() -> None:
 @pytest.mark.parametrize("name", ["cyclegan", "cut", "munit"])
 def test_recorded_training_goes_on_where_it_was(name: str) -> None:
     found: list[list[dict[str, float]]] = []
-    whole = Engine(name, CUDA, graphs=True)
+    whole = Run(name, CUDA, graphs=True)
     for number in range(4):
         whole.step(batch_of(CUDA, False, number))
-    again = Engine(name, CUDA, graphs=True)
+    again = Run(name, CUDA, graphs=True)
     # Not by `load_state_dict`, which the engine's wrappers do not take their own state by.
     states = again.method.state_dict(), whole.method.state_dict()
     for into, value in zip(*(state.values() for state in states), strict=True):
         into.copy_(value)
     again.method.load_extra_state(copy.deepcopy(whole.method.extra_state()))
-    for key, optimizer in again.plain.items():
-        optimizer.load_state_dict(copy.deepcopy(whole.plain[key].state_dict()))
-    for engine in (whole, again):
+    for key, optimizer in again.engine.optimizers.items():
+        optimizer.load_state_dict(copy.deepcopy(whole.engine.optimizers[key].state_dict()))
+    for run in (whole, again):
         torch.manual_seed(1)
-        losses = [engine.step(batch_of(CUDA, False, number)) for number in range(4, 10)]
+        losses = [run.step(batch_of(CUDA, False, number)) for number in range(4, 10)]
         found.append([{key: float(loss) for key, loss in each.items()} for each in losses])
     for one, two in zip(*found, strict=True):
         for key, value in one.items():
@@ -326,6 +303,7 @@ def test_recorded_training_goes_on_where_it_was(name: str) -> None:
 def test_generators_translate_as_on_a_cpu(dtype: torch.dtype) -> None:
     """Norm layers and padding in both orders of pixels and channels, with and without a mask."""
     from geocyclegan.models import build_generator, padding
+    from geocyclegan.models.padding import replace_padding
 
     set_float32("32")
     for name in ("resnet6", "unet128", "munit", "densenet"):

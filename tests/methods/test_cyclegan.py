@@ -18,6 +18,7 @@ from geocyclegan.methods import (
     NetworkSpec,
     build_method,
 )
+from geocyclegan.methods.base import zero_invalid
 
 SPEC = NetworkSpec(
     bands_a=2,
@@ -247,6 +248,30 @@ def test_validation_changes_nothing() -> None:
     assert set(errors) == {"cycle_a", "cycle_b", "identity_a", "identity_b"}
     assert all(torch.equal(before[name], value) for name, value in method.state_dict().items())
     assert len(method.pool_a) == 0
+
+
+@pytest.mark.parametrize("masks", ["both", "a", "none"])
+def test_one_pass_gives_what_several_do(masks: str) -> None:
+    """Whatever is nodata; in one pass where both domains have masks, or none has."""
+    batch = batch_of(masked=masks != "none")
+    assert (batch.valid_a is None) == (masks == "none")
+    other = None if batch.valid_a is None else batch.valid_a.flip(-1)
+    batch = dataclasses.replace(batch, valid_b=other if masks == "both" else None)
+    batch = dataclasses.replace(batch, b=zero_invalid(batch.b, batch.valid_b))
+    found, calls = [], []
+    for joined in (False, True):
+        torch.manual_seed(0)
+        method = tiny(shared_bands=((0, 0),)).double()
+        method.joined = joined
+        seen: list[int] = []
+        method.generator_ab.register_forward_hook(lambda m, x, y, seen=seen: seen.append(len(y)))
+        doubled = Batch(batch.a.double(), batch.b.double(), batch.valid_a, batch.valid_b)
+        found.append(method.step(doubled, method.optimizers(), torch.autograd.backward))
+        calls.append(len(seen))
+    for name, loss in found[0].items():
+        torch.testing.assert_close(found[1][name], loss, rtol=1e-9, atol=1e-9)
+    assert calls[0] == 3
+    assert calls[1] == (3 if masks == "a" else 2)
 
 
 def test_batch_moves_as_a_whole() -> None:

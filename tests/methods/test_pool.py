@@ -102,3 +102,13 @@ def test_refuses_what_does_not_fit() -> None:
         ImagePool(2).load_state_dict(full.state_dict())
     with pytest.raises(BundleError, match="damaged"):
         ImagePool(2).load_state_dict({"images": []})
+
+
+def test_what_a_checkpoint_brought_moves_to_the_device_at_once() -> None:
+    pool, again = ImagePool(3), ImagePool(3)
+    pool.query(torch.rand(3, 2, 4, 4), torch.rand(3, 1, 4, 4) < 0.5)
+    again.load_state_dict(pool.state_dict())
+    again.query(torch.rand(1, 2, 4, 4, device="meta"))
+    state = again.state_dict()
+    assert {each.device.type for each in state["images"]} == {"meta"}
+    assert {mask.device.type for mask in state["masks"] if mask is not None} == {"meta"}

@@ -20,7 +20,8 @@ from geocyclegan.errors import BundleError, ChipsError, NotFoundError, OptionErr
 from geocyclegan.methods import Batch, NetworkSpec, build_method
 from geocyclegan.methods.semantic import Semantic
 from geocyclegan.models.segmenter import SmallSegmenter, load_segmenter
-from geocyclegan.training.data import Batches, Budget, LevelReader
+from geocyclegan.training.data import Batches
+from geocyclegan.training.levels import Budget, LevelReader
 from geocyclegan.training.sampler import Sampler
 from geocyclegan.training.warp import Geometry
 

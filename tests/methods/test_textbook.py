@@ -140,6 +140,7 @@ def textbook(
         ("lsgan", BANDS, False, False),
         ("lsgan", BANDS, False, True),
         ("lsgan", BANDS, True, False),
+        ("lsgan", BANDS, True, True),
         ("vanilla", BANDS + 2, False, False),
         ("vanilla", BANDS + 2, False, True),
     ],

@@ -7,6 +7,8 @@ import os
 import pickle
 import random
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from geocyclegan.training.checkpoint import (
     load_latest,
     save_checkpoint,
 )
+
+FileLimit = Callable[[int], AbstractContextManager[None]]
 
 
 def _state(step: int) -> dict[str, Any]:
@@ -160,3 +164,14 @@ def test_a_full_disk_is_seen_before(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(OutputError, match=r"step_0000020.pt: needs 1 MiB, 0 MiB are free"):
         save_checkpoint(tmp_path, 20, _state(20))
     assert [path.name for path in checkpoints(tmp_path)] == ["step_0000010.pt"]
+
+
+def test_a_write_that_fails_says_why(tmp_path: Path, file_limit: FileLimit) -> None:
+    """What torch raises says "unexpected pos"; what the system said is beneath."""
+    _fill(tmp_path, 10, 20)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    state = _state(30) | {"more": torch.zeros(100_000)}
+    with file_limit(50_000), pytest.raises(OutputError) as caught:
+        save_checkpoint(tmp_path, 30, state)
+    assert str(caught.value).endswith("step_0000030.pt: cannot be written (File too large)")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -20,8 +20,9 @@ from geocyclegan.methods import CycleGAN
 from geocyclegan.training import report
 from geocyclegan.training.classes import ClassCheck, class_check
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import Budget, Chips
+from geocyclegan.training.data import Chips
 from geocyclegan.training.evidence import Finding
+from geocyclegan.training.levels import Budget
 from geocyclegan.training.loop import train
 
 MakeConfig = Callable[..., TrainConfig]

@@ -1,4 +1,4 @@
-"""Compilation: what a step of training runs is traced whole, once, and in the engine's numbers.
+"""Compilation: what a step of training runs is traced whole, once, for its own sizes and numbers.
 
 Seen with back ends that take the traced graph as it is, for which no compiler is needed.
 """
@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
+from geocyclegan.catalogue import METHODS
+from geocyclegan.methods import Batch, NetworkSpec, build_method
 from geocyclegan.models import (
     Discriminator,
     Generator,
@@ -24,7 +26,11 @@ from geocyclegan.models import (
 from geocyclegan.models.dcgan import SceneJudge, SceneMaker
 from geocyclegan.models.multiscale import MultiscaleDiscriminator
 from geocyclegan.training import placing
-from geocyclegan.training.placing import compile_networks
+from geocyclegan.training.config import TrainConfig
+from geocyclegan.training.engine import Engine
+from geocyclegan.training.placing import compile_networks, settings_kept
+from geocyclegan.training.ranks import Layout, launch
+from geocyclegan.training.resolve import method_options
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +54,11 @@ class Graphs:
 
     def __init__(self) -> None:
         self.inputs: list[set[torch.dtype]] = []
+        self.for_any_size = 0
 
     def __call__(self, graph: Any, examples: list[Any]) -> Any:
         self.inputs.append({each.dtype for each in examples if isinstance(each, Tensor)})
+        self.for_any_size += any(isinstance(each, torch.SymInt) for each in examples)
         return graph.forward
 
     def __len__(self) -> int:
@@ -63,6 +71,50 @@ def images(samples: int, bands: int, masked: bool) -> tuple[Tensor, Tensor | Non
         return x, None
     mask = torch.rand(samples, 1, 32, 32) > 0.3
     return x * mask, mask
+
+
+CPU = torch.device("cpu")
+
+
+def trial(*networks: nn.Module, side: int = 32) -> Callable[[], None]:
+    """Run networks in one form."""
+
+    def run() -> None:
+        for network in networks:
+            bands = network.noise if isinstance(network, SceneMaker) else network.in_channels
+            shape = (2, bands) if isinstance(network, SceneMaker) else (2, bands, side, side)
+            network(torch.rand(*shape)).sum().backward()
+            network.zero_grad()
+
+    return run
+
+
+def engine_of(name: str, precision: Any = "32", **options: Any) -> Engine:
+    torch.manual_seed(0)
+    own = METHODS[name].generators
+    spec = NetworkSpec(
+        bands_a=2,
+        bands_b=3,
+        shared_bands=((1, 0),),
+        generator=own[0] if own else "resnet6",
+        generator_args={"width": 2},
+        discriminator_args={"width": 2, "spectral_norm": True},
+        crop=32,
+        classes=3,
+    )
+    defaults = method_options(TrainConfig(method=name).with_defaults())
+    method = build_method(
+        name, spec, **(defaults | {"pool_size": 2} if "pool" in METHODS[name].options else defaults)
+    )
+    fabric = launch(Layout(1, 1), CPU, precision)
+    return Engine(method, fabric, precision, **options)
+
+
+def batch_of(seed: int, masked: bool = False) -> Batch:
+    torch.manual_seed(seed)
+    (a, mask), (b, _) = images(2, 2, masked), images(2, 3, False)
+    b = b if mask is None else b * mask
+    return Batch(a, b, mask, mask, labels_a=torch.randint(-1, 3, (2, 32, 32)))
 
 
 def generator(bands_in: int = 2, bands_out: int = 3) -> Generator:
@@ -104,7 +156,7 @@ def test_a_look_at_a_network_is_not_compiled(monkeypatch: pytest.MonkeyPatch) ->
     graphs = Graphs()
     compiled(monkeypatch, graphs)
     network = generator()
-    assert compile_networks([network], (2, 32), Fabric(accelerator="cpu", devices=1))
+    assert compile_networks([network], trial(network), CPU)
     network.eval()
     with torch.no_grad():
         network(*images(1, 2, True))
@@ -159,11 +211,9 @@ def test_networks_from_noise_are_compiled(monkeypatch: pytest.MonkeyPatch) -> No
     graphs = Graphs()
     compiled(monkeypatch, graphs)
     maker, judge_ = SceneMaker(2, size=16, width=2, noise=5), SceneJudge(2, size=16, width=2)
-    before = {name: value.clone() for name, value in maker.state_dict().items()}
-    assert compile_networks([maker, judge_], (3, 16), Fabric(accelerator="cpu", devices=1))
+    assert compile_networks([maker, judge_], trial(maker, judge_, side=16), CPU)
     assert len(graphs) == 2
-    assert all(torch.equal(value, before[name]) for name, value in maker.state_dict().items())
-    judge_(maker(torch.rand(3, 5))).sum().backward()
+    judge_(maker(torch.rand(2, 5))).sum().backward()
     # Once more for the judge, whose images have gradients now.
     assert len(graphs) == 3
 
@@ -172,8 +222,8 @@ def test_what_a_network_is_made_of_is_compiled_with_it(monkeypatch: pytest.Monke
     graphs = Graphs()
     compiled(monkeypatch, graphs)
     network = MultiscaleDiscriminator(2, width=2, layers=1, scales=2)
-    assert compile_networks([network], (1, 32), Fabric(accelerator="cpu", devices=1))
-    network(torch.rand(1, 2, 32, 32))
+    assert compile_networks([network], trial(network), CPU)
+    network(torch.rand(2, 2, 32, 32))
     assert len(graphs) == 1
 
 
@@ -184,7 +234,7 @@ def test_all_forms_of_a_step_are_compiled(monkeypatch: pytest.MonkeyPatch) -> No
     compiled(monkeypatch, graphs)
     generators, judges = [generator(2, 3), generator(3, 2)], [judge(2), judge(3)]
     networks: list[nn.Module] = [*generators, *judges]
-    assert compile_networks(networks, (2, 32), Fabric(accelerator="cpu", devices=1))
+    assert compile_networks(networks, trial(*networks), CPU)
 
     def step() -> None:
         for masked in (False, True):
@@ -203,46 +253,110 @@ def test_all_forms_of_a_step_are_compiled(monkeypatch: pytest.MonkeyPatch) -> No
     assert not torch._dynamo.utils.counters["unimplemented"]
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_what_is_tried_is_what_will_be_run(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["cyclegan", *(pytest.param(n, marks=pytest.mark.slow) for n in METHODS if n != "cyclegan")],
+)
+def test_what_is_tried_is_what_will_be_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, and by code for the sizes there are; only masks are still to come."""
     graphs = Graphs()
     compiled(monkeypatch, graphs)
-    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]
-    network = generator()
-    placed = fabric.setup_module(network)
-    assert compile_networks([network], (2, 32), fabric)
-    assert len(graphs) == 1
-    fabric.backward(placed(images(2, 2, False)[0]).sum())
-    assert len(graphs) == 1
-    assert (torch.bfloat16 in graphs.inputs[0]) == (precision == "bf16-mixed")
+    engine = engine_of(name, compiled=True)
+    counts = []
+    engine.prepare(batch_of(0))
+    counts.append(len(graphs))
+    for seed in range(3):
+        engine.step(batch_of(seed))
+        counts.append(len(graphs))
+    assert len(counts) == 4
+    assert set(counts) == {len(graphs)}
+    assert len(graphs) >= len(engine.networks) - (name in ("cut", "fastcut", "semantic"))
+    for masked in (True, True):
+        engine.step(batch_of(9, masked))
+        counts.append(len(graphs))
+    assert counts[-1] == counts[-2]
+    assert graphs.for_any_size == 0
 
 
-def test_trying_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled(monkeypatch, "eager")
-    network = judge(spectral_norm=True)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    random = torch.get_rng_state()
-    assert compile_networks([network], (1, 32), Fabric(accelerator="cpu", devices=1))
-    assert torch.equal(random, torch.get_rng_state())
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    assert all(weight.grad is None for weight in network.parameters())
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_what_is_compiled_is_in_the_numbers_of_the_engine(
+    monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    graphs = Graphs()
+    compiled(monkeypatch, graphs)
+    engine_of("pix2pix", precision, compiled=True).step(batch_of(0))
+    assert (torch.bfloat16 in graphs.inputs[0]) == (precision == "bf16")
 
 
-def test_a_trial_that_fails_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(network: nn.Module) -> None:
-        def call(x: Tensor) -> Tensor:
-            network._call_impl(x).sum().backward()  # type: ignore[no-untyped-call]
-            raise RuntimeError("too late")
+def state_of(engine: Engine) -> list[Any]:
+    own = engine.method.state_dict(), engine.method.extra_state(), torch.get_rng_state()
+    return [*tree_leaves(own), *(w.grad for w in engine.method.parameters() if w.grad is not None)]
+
+
+def same(one: list[Any], two: list[Any]) -> bool:
+    return all(
+        torch.equal(a, b) if isinstance(a, Tensor) else a == b
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_trial_moves_nothing(name: str, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, means and spectral norms, pools, gradients and random numbers."""
+
+    def as_it_is(network: nn.Module, **options: Any) -> None:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return network._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
 
         network._compiled_call_impl = call
 
-    monkeypatch.setattr(nn.Module, "compile", broken)
-    network = judge(spectral_norm=True)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert not compile_networks([network], (1, 32), Fabric(accelerator="cpu", devices=1))
-    assert network._compiled_call_impl is None
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    assert all(weight.grad is None for weight in network.parameters())
+    monkeypatch.setattr(nn.Module, "compile", as_it_is)
+    if fails:
+        backward = Engine._backward
+
+        def broken(self: Engine, loss: Tensor) -> None:
+            backward(self, loss)
+            raise RuntimeError("too late")
+
+        monkeypatch.setattr(Engine, "_backward", broken)
+    engine = engine_of(name, compiled=True)
+    moved = []
+    tried = engine.method.step
+
+    def step(*args: Any) -> Any:
+        try:
+            return tried(*args)
+        finally:
+            moved.append(not same(state_of(engine), before))
+
+    monkeypatch.setattr(engine.method, "step", step)
+    before = state_of(engine)
+    engine.prepare(batch_of(0))
+    torch.set_rng_state(before[-1])
+    assert moved == [True]
+    assert same(state_of(engine), before)
+    ways = [m._compiled_call_impl for each in engine.networks for m in each.modules()]
+    assert any(way is not None for way in ways) != fails
+
+
+def test_a_run_leaves_the_compiler_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._dynamo import config
+    from torch._inductor import config as inductor
+
+    compiled(monkeypatch, "eager")
+    network = generator()
+    try:
+        with settings_kept():
+            torch.use_deterministic_algorithms(True)
+            assert compile_networks([network], trial(network), CPU)
+            assert config.suppress_errors
+            assert config.recompile_limit > 8
+            assert inductor.deterministic
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert (config.suppress_errors, config.recompile_limit) == (False, 8)
+    assert not inductor.deterministic
 
 
 def test_a_form_that_does_not_compile_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,5 +368,5 @@ def test_a_form_that_does_not_compile_ends_no_run(monkeypatch: pytest.MonkeyPatc
     compiled(monkeypatch, fussy)
     network = generator()
     plain = network(*images(1, 2, False)).shape
-    assert compile_networks([network], (1, 32), Fabric(accelerator="cpu", devices=1))
+    assert compile_networks([network], trial(network), CPU)
     assert network(*images(1, 2, True)).shape == plain

@@ -99,7 +99,7 @@ def test_listed_chips_that_are_harmed_during_training_are_named(
             harm(one, two)
 
     monkeypatch.setattr(TrainingState, "advance", harmed)
-    monkeypatch.setattr("geocyclegan.training.data.Budget.take", lambda self, size: False)
+    monkeypatch.setattr("geocyclegan.training.levels.Budget.take", lambda self, size: False)
     with pytest.raises(ChipsError, match=rf"{one.name}|{two.name}"):
         train(tiny(chips=chips, steps=60, panel_every=0, val_every=0))
 
@@ -114,7 +114,7 @@ def test_sound_chips_are_hashed_once(
         return chip_digest(path)
 
     monkeypatch.setattr("geocyclegan.chips.digest.chip_digest", digest)
-    monkeypatch.setattr("geocyclegan.training.data.Budget.take", lambda self, size: False)
+    monkeypatch.setattr("geocyclegan.training.levels.Budget.take", lambda self, size: False)
     train(tiny(chips=listed, steps=8))
     folders = {path.parent.name for path in hashed}
     assert folders == {"train_a", "train_b", "val_a", "val_b"}

@@ -369,6 +369,23 @@ def test_compilation_is_chosen_where_it_pays() -> None:
     assert not wants_compile(False, CUDA, 100_000)
 
 
+def test_a_resumed_run_is_compiled_as_it_began(
+    tiny: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By all of its steps, not by those that are left."""
+    asked: list[int] = []
+
+    def wants(compile: bool | None, device: torch.device, steps: int) -> bool:
+        asked.append(steps)
+        return False
+
+    monkeypatch.setattr("geocyclegan.training.state.wants_compile", wants)
+    run = train(tiny(steps=4, save_every=2)).run
+    (run / "checkpoints" / "step_0000004.pt").unlink()
+    train(tiny(steps=4, save_every=2), resume=True)
+    assert asked == [4, 4]
+
+
 @pytest.mark.slow
 def test_compiled_networks_compute_alike(caplog: pytest.LogCaptureFixture) -> None:
     """And their weights keep their names. It takes minutes on a busy machine."""
@@ -377,7 +394,12 @@ def test_compiled_networks_compute_alike(caplog: pytest.LogCaptureFixture) -> No
     network = build_discriminator("patch70", in_channels=2, width=4)
     x = torch.rand(1, 2, 24, 24)
     plain, names = network(x), list(network.state_dict())
-    assert compile_networks([network], (1, 24), Fabric(accelerator="cpu", devices=1))
+
+    def trial() -> None:
+        network(torch.rand(1, 2, 24, 24)).sum().backward()
+        network.zero_grad()
+
+    assert compile_networks([network], trial, CPU)
     assert "not compiled" not in caplog.text
     assert network._compiled_call_impl is not None
     torch.testing.assert_close(network(x), plain, rtol=1e-4, atol=1e-5)

@@ -27,12 +27,12 @@ from geocyclegan.training import placing
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.data import Chips
 from geocyclegan.training.ema import RunningMean
+from geocyclegan.training.engine import Engine
 from geocyclegan.training.graphs import Graphs, form_of
 from geocyclegan.training.loop import train
 from geocyclegan.training.meter import LossMeter
-from geocyclegan.training.optimizers import Passes, fused, wrap
 from geocyclegan.training.placing import compile_networks, require_graphs
-from geocyclegan.training.ranks import Layout, Ranks
+from geocyclegan.training.ranks import Layout
 from geocyclegan.training.resolve import method_options, resolve
 from geocyclegan.training.starting import config_on
 from geocyclegan.training.state import TrainingState
@@ -60,7 +60,7 @@ class Recorder:
     def compile(self, network: nn.Module, **options: Any) -> None:
         self.asked.append(options)
         own: Callable[..., Tensor] = network._call_impl
-        recorded = bool(options)
+        recorded = "mode" in options
 
         def call(*args: Any, **kwargs: Any) -> Tensor:
             if not recorded:
@@ -142,10 +142,10 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return found
 
 
-class Engine:
+class Run:
     """A method as `TrainingState` holds it."""
 
-    def __init__(self, name: str, graphs: Graphs, **options: Any) -> None:
+    def __init__(self, name: str, on: bool, **options: Any) -> None:
         torch.manual_seed(0)
         own = METHODS[name].generators
         spec = NetworkSpec(
@@ -162,33 +162,27 @@ class Engine:
             options = {"pair_weight": 1.0, "weak_weight": 1.0} | options
         defaults = method_options(TrainConfig(method=name).with_defaults())
         self.method: Method = build_method(name, spec, **(defaults | options))
-        self.method.joined = True
-        fabric = Fabric(accelerator="cpu", devices=1)
-        self.graphs, self.passes, self.meter = graphs, Passes(), LossMeter()
-        self.passes.lent = graphs.on
-        if graphs.on:
-            compile_networks([self.method], (2, SIDE), fabric, graphs)
         generators: dict[Any, Any] = {**self.method.generators(), **self.method.makers()}
-        self.mean = RunningMean(generators, 0.9)
-        plain = {key: fused(each) for key, each in self.method.optimizers().items()}
-        self.optimizers = wrap(plain, fabric, self.passes, Ranks())
+        self.engine = Engine(self.method, Fabric(accelerator="cpu", devices=1), "32", recorded=on)
+        self.mean, self.meter = RunningMean(generators, 0.9), LossMeter()
         torch.manual_seed(1)
 
     def advance(self, number: int, *batches: Batch) -> None:
-        self.passes.count = len(batches)
-        losses = []
-        for self.passes.number, batch in enumerate(batches):
-            self.graphs.begin(batch)
-            losses.append(self.method.step(batch, self.optimizers, self._backward))
-        self.meter.add(number, *losses)
+        self.meter.add(number, *self.engine.step(*batches))
         self.mean.update(number)
-
-    def _backward(self, loss: Tensor) -> None:
-        torch.autograd.backward(loss / self.passes.count)
 
     def state(self) -> list[Tensor]:
         own = (self.method.state_dict(), self.method.extra_state(), self.mean.state_dict())
         return [each for each in tree_leaves(own) if isinstance(each, Tensor)]
+
+
+def trial(*networks: nn.Module) -> Callable[[], None]:
+    def run() -> None:
+        for network in networks:
+            network(torch.rand(2, 2, SIDE, SIDE)).sum().backward()
+            network.zero_grad()
+
+    return run
 
 
 def batch_of(seed: int, masked: bool, hinted: bool = True) -> Batch:
@@ -224,12 +218,12 @@ def test_nothing_of_a_pass_is_looked_at_after_it(
 ) -> None:
     found = []
     for on in (False, True):
-        engine = Engine(name, Graphs(on), **options)
+        run = Run(name, on, **options)
         for step, seeds in enumerate([(0,), (1,), (2, 3, 4)], start=1):
-            engine.advance(step, *(batch_of(seed, seed % 2 == 1) for seed in seeds))
+            run.advance(step, *(batch_of(seed, seed % 2 == 1) for seed in seeds))
         # What a checkpoint or a panel would see comes after the last pass.
         recorder.mark()
-        found.append([*engine.state(), torch.tensor(list(engine.meter.take().values()))])
+        found.append([*run.state(), torch.tensor(list(run.meter.take().values()))])
     assert recorder.runs > 6
     for one, two in zip(*found, strict=True):
         assert torch.equal(one, two)
@@ -249,12 +243,12 @@ def test_code_finds_what_it_has_left(
     torch._dynamo.reset()
     with config.patch(recompile_limit=64, suppress_errors=False):
         for on in (False, True):
-            engine = Engine(name, Graphs(on))
+            run = Run(name, on)
             for step, seeds in enumerate([(0,), (2, 3)], start=1):
-                engine.advance(step, *(batch_of(seed, seed % 2 == 1, False) for seed in seeds))
+                run.advance(step, *(batch_of(seed, seed % 2 == 1, False) for seed in seeds))
             tracer.mark()
-            found.append(engine.state())
-            found[-1].append(torch.tensor(list(engine.meter.take().values())))
+            found.append(run.state())
+            found[-1].append(torch.tensor(list(run.meter.take().values())))
     torch._dynamo.reset()
     assert tracer.runs > 10
     for one, two in zip(*found, strict=True):
@@ -265,20 +259,22 @@ def test_code_finds_what_it_has_left(
 
 def test_gradients_are_lent_and_would_be_spoilt(recorder: Recorder) -> None:
     """The recorder here would notice."""
-    engine = Engine("cyclegan", Graphs(True))
-    engine.passes.lent = False
-    engine.advance(1, batch_of(0, False))
-    assert any(recorder.is_lent(w.grad) for w in engine.method.parameters() if w.grad is not None)
-    engine.advance(2, batch_of(1, False), batch_of(2, False))
-    assert not all(bool(torch.isfinite(weight).all()) for weight in engine.method.parameters())
+    run = Run("cyclegan", True)
+    run.advance(1, batch_of(0, False))
+    run.engine.passes.lent = False
+    run.advance(2, batch_of(0, False))
+    assert any(recorder.is_lent(w.grad) for w in run.method.parameters() if w.grad is not None)
+    run.advance(3, batch_of(1, False), batch_of(2, False))
+    assert not all(bool(torch.isfinite(weight).all()) for weight in run.method.parameters())
 
 
 def test_images_are_lent_and_would_be_spoilt(recorder: Recorder) -> None:
-    engine = Engine("cyclegan", Graphs(True))
-    engine.graphs.begin(batch_of(0, False))
-    made = engine.method.generators()["a2b"](batch_of(0, False).a, None)
+    run = Run("cyclegan", True)
+    run.advance(1, batch_of(0, False))
+    run.engine.graphs.begin(batch_of(0, False))
+    made = run.method.generators()["a2b"](batch_of(0, False).a, None)
     assert bool(torch.isfinite(made).all())
-    engine.graphs.begin(batch_of(1, False))
+    run.engine.graphs.begin(batch_of(1, False))
     assert bool(torch.isnan(made).all())
 
 
@@ -289,13 +285,14 @@ def test_a_run_is_the_same_and_marks_each_pass(tiny: MakeConfig, recorder: Recor
     assert (recorder.marks, recorder.asked) == (0, [])
     run = train(tiny(**options, cuda_graphs=True)).run
     networks, trials, passes = 4, 3, 4 * 2
-    assert recorder.marks == networks * trials + passes
-    assert recorder.asked == [{}, {"mode": "reduce-overhead", "dynamic": False}] * networks
+    assert recorder.marks == trials + passes
+    ways = [{"dynamic": False}, {"mode": "reduce-overhead", "dynamic": False}]
+    assert recorder.asked == ways * networks
     _assert_same(run, plain)
     (run / "checkpoints" / "step_0000004.pt").unlink()
     marks = recorder.marks
     train(tiny(**options, cuda_graphs=True), resume=True)
-    assert recorder.marks == marks + networks * trials + 2 * 2
+    assert recorder.marks == marks + trials + 2 * 2
     _assert_same(run, plain)
     (run / "checkpoints" / "step_0000004.pt").unlink()
     marks = recorder.marks
@@ -319,25 +316,25 @@ def _assert_same(one: Path, two: Path) -> None:
 
 
 def test_no_gradient_outlives_its_step(recorder: Recorder) -> None:
-    engine = Engine("cyclegan", Graphs(True))
-    engine.advance(1, batch_of(0, False), batch_of(1, False))
-    assert all(weight.grad is None for weight in engine.method.parameters())
+    run = Run("cyclegan", True)
+    run.advance(1, batch_of(0, False), batch_of(1, False))
+    assert all(weight.grad is None for weight in run.method.parameters())
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_weights_and_buffers_stay_where_they_are(name: str, recorder: Recorder) -> None:
     """Recordings read them there."""
-    engine = Engine(name, Graphs(True))
+    run = Run(name, True)
 
     def places() -> list[int]:
-        return [each.data_ptr() for each in engine.method.state_dict(keep_vars=True).values()]
+        return [each.data_ptr() for each in run.method.state_dict(keep_vars=True).values()]
 
     before = places()
     for step in range(2):
-        engine.advance(step + 1, batch_of(step, False))
-        with engine.mean.applied():
-            engine.method.validate(batch_of(9, False))
-            engine.method.show(batch_of(9, False))
+        run.advance(step + 1, batch_of(step, False))
+        with run.mean.applied():
+            run.method.validate(batch_of(9, False))
+            run.method.show(batch_of(9, False))
     assert places() == before
 
 
@@ -361,7 +358,7 @@ def test_forms_beyond_some_run_without_recordings(
         " the networks run without recordings on the others"
     ]
     network = build_discriminator("patch70", in_channels=2, width=2)
-    compile_networks([network], (2, SIDE), Fabric(accelerator="cpu", devices=1), graphs)
+    compile_networks([network], trial(network), CPU, graphs)
     for each, expected in ((forms[0], (1, 0)), (forms[9], (0, 1))):
         recorder.runs = recorder.plain = 0
         graphs.begin(each)
@@ -399,7 +396,7 @@ def test_where_recording_fails_networks_are_compiled_only(
 ) -> None:
     def broken(network: nn.Module, **options: Any) -> None:
         recorder.compile(network, **options)
-        if options:
+        if "mode" in options:
 
             def fail(*args: Any) -> Tensor:
                 raise RuntimeError("CUDA error: operation not permitted when stream is capturing\n")
@@ -408,8 +405,8 @@ def test_where_recording_fails_networks_are_compiled_only(
 
     monkeypatch.setattr(nn.Module, "compile", broken)
     network = build_discriminator("patch70", in_channels=2, width=2)
-    graphs, fabric = Graphs(True), Fabric(accelerator="cpu", devices=1)
-    assert compile_networks([network], (2, SIDE), fabric, graphs)
+    graphs = Graphs(True)
+    assert compile_networks([network], trial(network), CPU, graphs)
     assert not graphs.on
     assert [r.getMessage() for r in caplog.records] == [
         "networks are not compiled with CUDA graphs: RuntimeError: CUDA error: operation not"
@@ -427,7 +424,7 @@ def test_parts_that_are_not_recorded_are_told(
     monkeypatch.setattr(placing, "_skipped", lambda: next(counts))
     network = build_discriminator("patch70", in_channels=2, width=2)
     graphs = Graphs(True)
-    compile_networks([network], (2, SIDE), Fabric(accelerator="cpu", devices=1), graphs)
+    compile_networks([network], trial(network), CPU, graphs)
     assert graphs.on
     assert "PyTorch leaves 2 parts of the networks out" in caplog.text
 
@@ -453,7 +450,7 @@ def _state(config: TrainConfig) -> TrainingState:
         (
             "Error: accessing tensor output of CUDAGraphs that has been overwritten\nlong",
             True,
-            "step 1: --cuda-graphs: Error: accessing tensor output of CUDAGraphs that has been"
+            "step 2: --cuda-graphs: Error: accessing tensor output of CUDAGraphs that has been"
             " overwritten; go on without, by --resume --no-cuda-graphs",
         ),
         ("CUDA error: operation failed due to a previous error during capture", False, None),
@@ -464,18 +461,23 @@ def test_errors_of_recordings_end_in_one_line(
     raised: str, graphs: bool, said: str | None, tiny: MakeConfig, recorder: Recorder
 ) -> None:
     state = _state(tiny(cuda_graphs=graphs))
+    batch = Batch(torch.zeros(1, 2, 24, 24), torch.zeros(1, 3, 24, 24))
+    # Networks are compiled in the first step, which must succeed.
+    state.advance(batch)
 
     def fail(*args: Any) -> dict[str, Tensor]:
         raise RuntimeError(raised)
 
     state.method.step = fail  # type: ignore[method-assign,assignment]
     with pytest.raises(RuntimeError if said is None else TrainingError) as error:
-        state.advance(Batch(torch.zeros(1, 2, 24, 24), torch.zeros(1, 3, 24, 24)))
+        state.advance(batch)
     assert str(error.value) == (said or raised)
 
 
 def test_memory_may_run_out_in_a_recording(tiny: MakeConfig, recorder: Recorder) -> None:
     state = _state(tiny(cuda_graphs=True))
+    batch = Batch(torch.zeros(1, 2, 24, 24), torch.zeros(1, 3, 24, 24))
+    state.advance(batch)
 
     def fail(*args: Any) -> dict[str, Tensor]:
         try:
@@ -486,6 +488,24 @@ def test_memory_may_run_out_in_a_recording(tiny: MakeConfig, recorder: Recorder)
 
     state.method.step = fail  # type: ignore[method-assign,assignment]
     with pytest.raises(TrainingError, match="out of memory on cpu; try --no-cuda-graphs, --mem"):
+        state.advance(batch)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: not enough memory"),
+        MemoryError(),
+    ],
+)
+def test_memory_may_run_out_on_a_cpu(tiny: MakeConfig, error: Exception) -> None:
+    state = _state(tiny())
+
+    def fail(*args: Any) -> dict[str, Tensor]:
+        raise error
+
+    state.method.step = fail  # type: ignore[method-assign,assignment]
+    with pytest.raises(TrainingError, match=r"step 1: out of memory on cpu; .* or --width$"):
         state.advance(Batch(torch.zeros(1, 2, 24, 24), torch.zeros(1, 3, 24, 24)))
 
 

@@ -23,11 +23,12 @@ from geocyclegan.methods import CycleGAN
 from geocyclegan.methods.base import Batch
 from geocyclegan.training.agreement import Correlation, agreement
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import Budget, Chips
+from geocyclegan.training.data import Chips
 from geocyclegan.training.evidence import Finding
 from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted as put_beside
 from geocyclegan.training.hints import known_pairs
+from geocyclegan.training.levels import Budget
 from geocyclegan.training.loop import train
 from geocyclegan.training.pairs import FixedPairs, fixed_pairs
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from geocyclegan.errors import OutputError
 from geocyclegan.training.logs import CsvLog, TensorBoardLog
+
+FileLimit = Callable[[int], AbstractContextManager[None]]
 
 
 def _write(path: Path, steps: range, start: int = 0) -> CsvLog:
@@ -75,3 +83,46 @@ def test_tensorboard_hides_what_is_done_again(tmp_path: Path) -> None:
     events.Reload()
     scalars = [(event.step, event.value) for event in events.Scalars("losses/g")]
     assert scalars == [(s, float(s)) for s in range(1, 5)] + [(s, 10.0 * s) for s in range(5, 9)]
+
+
+def test_tensorboard_on_a_full_disk_is_told_of_once(
+    tmp_path: Path,
+    file_limit: FileLimit,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3)).astype(np.uint8)
+    hook = threading.excepthook
+    with file_limit(0), pytest.raises(OutputError, match=r"cannot be written \(File too large\)"):
+        TensorBoardLog(tmp_path / "other")
+    assert threading.excepthook is hook
+    with TensorBoardLog(tmp_path) as board:
+        board.scalars("losses", 1, {"g": 1.0})
+        with file_limit(20_000):
+            for step in range(2, 50):
+                board.image("panel", step, noise)
+    assert len(caplog.messages) == 1
+    assert "cannot be written (File too large); the run goes on without" in caplog.text
+    assert "Traceback" not in capfd.readouterr().err
+    assert threading.excepthook is hook
+
+
+def test_rows_that_cannot_be_brought_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_limit: FileLimit
+) -> None:
+    log = CsvLog(tmp_path / "log.csv")
+    log.write(1, {"loss": 1.0})
+
+    def broken(number: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        with pytest.raises(OutputError, match=r"log.csv: cannot be written \(Input/output error"):
+            log.flush()
+    for step in range(2, 9):
+        log.write(step, {"loss": 1.0})
+    before = (tmp_path / "log.csv").read_bytes()
+    with file_limit(10), pytest.raises(OutputError, match=r"log.csv: cannot be written \(File too"):
+        CsvLog(tmp_path / "log.csv", 5)
+    assert (tmp_path / "log.csv").read_bytes() == before

@@ -480,8 +480,7 @@ def test_a_chip_damaged_during_training_is_named(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainingState, "advance", cut)
-        patch.setattr("geocyclegan.training.data.CACHE_BYTES", 0)
-        patch.setattr("geocyclegan.training.data.Budget.take", lambda self, size: False)
+        patch.setattr("geocyclegan.training.levels.Budget.take", lambda self, size: False)
         with pytest.raises(ChipsError, match=r"b0.tif"):
             train(tiny(chips=damaged, steps=50))
 
@@ -495,7 +494,7 @@ def test_the_bundle_records_the_scenes(
 
     real = Chips.open(chips_folder)
     listed = replace(real, train_a=replace(real.train_a, scenes=("/data/s1.tif",)))
-    monkeypatch.setattr(Chips, "open", lambda folder, sides: listed)
+    monkeypatch.setattr(Chips, "open", lambda folder, sides, absent: listed)
     result = train(tiny(steps=1, panel_every=0, val_every=0))
     assert load_bundle(result.run).training["scenes"] == {"a": ["/data/s1.tif"], "b": []}
     assert json.loads((result.model / "model.json").read_text())["training"]["losses"]

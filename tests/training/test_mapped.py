@@ -12,7 +12,7 @@ import pytest
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.errors import OutputError
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import Budget, LevelReader
+from geocyclegan.training.levels import Budget, LevelReader
 from geocyclegan.training.loop import train
 
 MakeConfig = Callable[..., TrainConfig]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from geocyclegan.chips.pairs import find_pairs
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.errors import ChipsError
-from geocyclegan.training.data import Budget, LevelReader
+from geocyclegan.training.levels import Budget, LevelReader
 from geocyclegan.training.pairs import FixedPairs, PairedBatches, PairSampler, pair_sampler
 from geocyclegan.training.radiometric import RadiometricOptions
 from geocyclegan.training.warp import Geometry

@@ -251,3 +251,59 @@ def test_parts_are_disjoint_and_make_up_the_pass() -> None:
     scenes = SceneSampler(((0, 1, 2), (3, 4)), ((0, 1),), crops=4, seed=1)
     drawn = [PassSampler(scenes).part(r, 2).draw(8 + r)[0] for r in range(2)]
     assert len({index < 3 for index in drawn}) == 1
+
+
+@pytest.fixture
+def harmed(tmp_path: Path) -> tuple[Path, list[str]]:
+    """Listed chips, and the names of three that are damaged."""
+    import rasterio
+    from affine import Affine
+
+    from geocyclegan.chips.options import ChipOptions
+    from geocyclegan.chips.tiler import chip_scenes
+
+    for seed, domain in enumerate("ab"):
+        pixels = np.random.default_rng(seed).integers(1, 200, (1, 128, 128)).astype(np.uint8)
+        place = {"crs": "EPSG:32630", "transform": Affine(10.0, 0.0, 5e5, 0.0, -10.0, 4.2e6)}
+        profile = {"driver": "GTiff", "count": 1, "height": 128, "width": 128, "dtype": "uint8"}
+        with rasterio.open(tmp_path / f"{domain}.tif", "w", **profile, **place) as scene:
+            scene.write(pixels)
+        options = ChipOptions(domain, tmp_path / "chips", size=32, val=0.2)  # type: ignore[arg-type]
+        chip_scenes([tmp_path / f"{domain}.tif"], options)
+    bad = sorted((tmp_path / "chips" / "train_a").iterdir())[:3]
+    for chip in bad:
+        chip.write_bytes(chip.read_bytes()[:-50])
+    return tmp_path / "chips", [chip.name for chip in bad]
+
+
+def test_bad_chips_are_counted_over_all_processes(
+    tiny: MakeConfig,
+    start: Callable[..., list[BaseProcess]],
+    assert_same_run: SameRun,
+    harmed: tuple[Path, list[str]],
+) -> None:
+    chips, bad = harmed
+    common = {"chips": chips, "steps": 10, "save_every": 8, "panel_every": 10, "val_every": 10}
+    few = tiny(**common, max_bad=2, name="few")
+    codes, said = _ended(start(_options(few)))
+    assert codes == [1, 0], said
+    assert "3 chips cannot be read, more than --max-bad 2" in said[0]
+    assert said[0].count("Error: ") == 1
+    assert not said[1]
+    whole, halves = (tiny(**common, max_bad=3, name=name) for name in ("whole", "halves"))
+    codes, said = _ended(start(_options(whole)))
+    assert codes == [0, 0], said
+    assert not said[1]
+    # Quiet commands tell of nothing but errors; the bundle knows.
+    from geocyclegan.bundle import load_bundle
+
+    names = load_bundle(whole.out / "whole").training["skipped_chips"]
+    assert sorted(names) == [f"train_a/{name}" for name in bad]
+    _ended(start(_options(halves)))
+    run = halves.out / "halves"
+    for path in run.glob("checkpoints/step_0000010*"):
+        path.unlink()
+    words = ["-q", "train", "--out", str(halves.out), "--name", "halves", "--resume"]
+    codes, said = _ended(start(words))
+    assert codes == [0, 0], said
+    assert_same_run(run, whole.out / "whole")

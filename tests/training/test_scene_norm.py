@@ -13,7 +13,8 @@ from geocyclegan.bundle import load_bundle
 from geocyclegan.errors import Interrupted
 from geocyclegan.models import build_generator
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import Budget, Chips, LevelReader
+from geocyclegan.training.data import Chips
+from geocyclegan.training.levels import Budget, LevelReader
 from geocyclegan.training.loop import train
 from geocyclegan.training.signals import StopRequest
 from geocyclegan.training.state import TrainingState

@@ -24,7 +24,8 @@ from geocyclegan.raster.radiometry import BandScaling
 from geocyclegan.training import feed, hints
 from geocyclegan.training.augment import Augmentation, mirror_and_turn
 from geocyclegan.training.config import TrainConfig
-from geocyclegan.training.data import Batches, Budget, Chips, LevelReader
+from geocyclegan.training.data import Batches, Chips
+from geocyclegan.training.levels import Budget, LevelReader
 from geocyclegan.training.loop import train
 from geocyclegan.training.pairs import HintedBatches, PairedBatches, PairSampler
 from geocyclegan.training.radiometric import RadiometricOptions
