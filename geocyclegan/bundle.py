@@ -358,7 +358,7 @@ def write_bundle(folder: Path, packed: Packed) -> Path:
         OutputError: it cannot be written.
     """
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    old = _old(folder)
+    old = other_name(folder)
     make_folder(folder.parent)
     shutil.rmtree(part, ignore_errors=True)
     make_folder(part)
@@ -400,11 +400,10 @@ def load_bundle(path: Path) -> Bundle:
         NotFoundError: there is no bundle.
         BundleError: it is not one, or of a newer format, or incomplete.
     """
-    # Absolute, since "." has no name to build a sibling's from.
     folder = (path.parent if path.name == DOCUMENT else path).absolute()
     for candidate in (folder, folder / "model"):
-        if not (candidate / DOCUMENT).is_file() and (_old(candidate) / DOCUMENT).is_file():
-            candidate = _old(candidate)
+        if not (candidate / DOCUMENT).is_file() and (other_name(candidate) / DOCUMENT).is_file():
+            candidate = other_name(candidate)
         if (candidate / DOCUMENT).is_file():
             return _read(candidate)
     if not path.exists():
@@ -427,8 +426,11 @@ def newest_bundle(runs: Path) -> Bundle:
     return _read(found[-1].parent)
 
 
-def _old(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")
+def other_name(folder: Path) -> Path:
+    """Return where a bundle lies for a moment while a new one takes its place."""
+    # "." and ".." have no name to build a sibling's from, nor has the root of a disk.
+    whole = Path(os.path.abspath(folder))
+    return whole.with_name(f".{whole.name}.old") if whole.name else whole
 
 
 def _read(folder: Path) -> Bundle:

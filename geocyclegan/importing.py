@@ -12,6 +12,7 @@ from geocyclegan.errors import BundleError, NotFoundError, OptionError, OutputEr
 from geocyclegan.files import make_folder, output_lock, refuse_as_folder, sha256
 from geocyclegan.models.published import Published, read_published
 from geocyclegan.raster.domain import BandInfo, Domain
+from geocyclegan.raster.inputs import Inputs
 from geocyclegan.raster.radiometry import BandScaling
 
 _RGB = ("red", "green", "blue")
@@ -57,6 +58,8 @@ def import_weights(files: Sequence[Path], options: ImportOptions) -> Path:
     """
     model = options.out / "model"
     _refuse_output(options, model)
+    inputs = Inputs(files=(*files, *(options.domains or {}).values()))
+    inputs.refuse_below("out", options.out, ("model",))
     given = {side: read_domain(file) for side, file in (options.domains or {}).items()}
     if len(files) == 1:
         read: dict[Direction, Published] = {options.direction: read_published(files[0])}

@@ -34,10 +34,13 @@ def set_progress(kind: ProgressKind) -> None:
 
 def print_line(text: str) -> None:
     """Print a line to standard error: above the bar, if one is shown, not across it."""
+    if sys.stderr is None:
+        # As under pythonw; both ways to print would take standard output in its stead.
+        return
     # Imported by whoever draws a bar; without one there is nothing to step around.
     bars = sys.modules.get("tqdm")
-    # Whoever read it may be gone; that is no reason to lose the work.
-    with suppress(BrokenPipeError):
+    # Whoever read it may be gone, or its disk full; that is no reason to lose the work.
+    with suppress(OSError):
         if bars is None:
             print(text, file=sys.stderr, flush=True)
         else:
@@ -77,6 +80,8 @@ class Progress:
         kind: ProgressKind | None = None,
     ) -> None:
         self._kind = _kind if kind is None else kind
+        if sys.stderr is None:
+            self._kind = "none"
         self._total, self._stage, self._unit, self._done = total, stage, unit, done
         self._initial = done
         self._fields: dict[str, Any] = {}
@@ -127,8 +132,8 @@ class Progress:
         }
         if fresh > 0:
             line["eta_s"] = round(elapsed / fresh * (self._total - self._done), 2)
-        # Whoever read it may be gone; that is no reason to lose the work.
-        with suppress(BrokenPipeError):
+        # As in `print_line`.
+        with suppress(OSError):
             print(json.dumps(line | self._fields), file=sys.stderr, flush=True)
 
     def __exit__(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geocyclegan.errors import SceneError
+from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.inference.levels import Mask
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.undeclared import all_hold
@@ -90,6 +90,28 @@ def pixels_of(data: Any, domain: Domain) -> tuple[Pixels, Mask]:
     if isinstance(data, np.ma.MaskedArray):
         valid = valid & ~np.ma.getmaskarray(data).reshape(pixels.shape).any(axis=0)
     return pixels, valid
+
+
+def mask_of(valid: Any, shape: tuple[int, ...]) -> Mask:
+    """Return a mask that somebody gave as one of bool: True where a pixel is valid.
+
+    Args:
+        valid: `(height, width)`, bool or whole numbers that are 0 where a pixel is invalid, such as
+            0 and 255 of rasterio's masks.
+        shape: height and width of the pixels.
+
+    Raises:
+        OptionError: it is of another shape or type.
+    """
+    mask = np.asarray(valid)
+    if mask.shape != shape:
+        raise OptionError(f"valid: its shape is {mask.shape}; expected {shape}")
+    if mask.dtype.kind not in "bui":
+        raise OptionError(
+            f"valid: an array of {mask.dtype}; expected bool, or whole numbers that are 0 where a"
+            " pixel is invalid"
+        )
+    return np.asarray(mask != 0, np.bool_)
 
 
 def require_bands(pixels: Pixels, domain: Domain) -> Pixels:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from geocyclegan.api.arrays import ArrayScene, Pixels, pixels_of
-from geocyclegan.api.options import typed
+from geocyclegan.api.arrays import ArrayScene, Pixels, mask_of, pixels_of
+from geocyclegan.api.options import path_of, typed
 from geocyclegan.bundle import Bundle, Direction, load_bundle, newest_bundle
 from geocyclegan.device import choose_device
 from geocyclegan.errors import OptionError, SceneError
@@ -36,7 +36,7 @@ from geocyclegan.raster.windows import Window
 if TYPE_CHECKING:
     import xarray as xr
 
-Mask = npt.NDArray[np.bool_]
+Mask = npt.NDArray[np.bool_ | np.integer[Any]]
 Statistics = tuple[Moments, ...]
 """Statistics of each norm layer of a generator, in order."""
 
@@ -53,7 +53,7 @@ def load(model: str | Path | None = None, *, device: str = "auto") -> Model:
         BundleError: it is damaged, or no model.
         OptionError: CUDA was asked for and there is none.
     """
-    bundle = newest_bundle(RUNS) if model is None else load_bundle(Path(model))
+    bundle = newest_bundle(RUNS) if model is None else load_bundle(path_of("model", model))
     return Model(bundle, choose_device(device))
 
 
@@ -130,7 +130,8 @@ class Model:
                 `xarray.DataArray` with dimensions (band, y, x), as `rioxarray.open_rasterio` gives.
                 A DataArray on dask stays lazy, and each block is translated with its halo.
             direction: "a2b" or "b2a".
-            valid: `(height, width)`; None: where all bands are finite, not nodata and not masked
+            valid: `(height, width)`, bool or whole numbers that are 0 where a pixel is invalid, as
+                rasterio's masks; None: where all bands are finite, not nodata and not masked
                 (`numpy.ma`), and not all of them the undeclared value that the model remembers.
                 Only for arrays; a DataArray has its nodata value or NaN.
             norm_stats: whose statistics to normalise with, as `infer --norm-stats`; "auto": as the
@@ -159,9 +160,7 @@ class Model:
             )
         pixels, mask = pixels_of(data, self.source(direction))
         if valid is not None:
-            mask = np.asarray(valid)
-        if mask.shape != pixels.shape[1:]:
-            raise OptionError(f"valid: its shape is {mask.shape}; expected {pixels.shape[1:]}")
+            mask = mask_of(valid, pixels.shape[1:])
         options = EngineOptions(tile=tile, batch=batch)
         return self._run(ArrayScene(pixels, mask), direction, norm_stats, statistics, options)
 

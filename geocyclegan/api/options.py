@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from numbers import Real
 from os import PathLike
@@ -175,6 +175,32 @@ def _told_kind(kind: Any) -> str:
     return "None" if kind is NoneType else str(kind.__name__)
 
 
+def path_of(name: str, value: Any) -> Path:
+    """Return an argument as a path.
+
+    Raises:
+        OptionError: it is none.
+    """
+    if isinstance(value, str | PathLike):
+        return Path(value)
+    raise OptionError(f"{name}={value!r}: expected a path")
+
+
 def listed(scenes: Scenes) -> list[str | Path]:
-    """Return scenes as a list, whether one or several were named."""
-    return [scenes] if isinstance(scenes, str | Path) else list(scenes)
+    """Return scenes as a list, whether one or several were named.
+
+    Raises:
+        OptionError: they are neither names nor several of them, such as an open dataset.
+    """
+    several = [scenes] if isinstance(scenes, str | PathLike) else scenes
+    if isinstance(several, Iterable) and not isinstance(several, bytes):
+        found: list[Any] = list(several)
+        wrong = [item for item in found if not isinstance(item, str | PathLike)]
+    else:
+        found, wrong = [], [several]
+    if wrong:
+        raise OptionError(
+            f"scenes: {type(wrong[0]).__name__}: expected paths, glob patterns, folders or URLs,"
+            " one or several; of an open dataset, give its name"
+        )
+    return [item if isinstance(item, str) else Path(item) for item in found]

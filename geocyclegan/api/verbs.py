@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geocyclegan.api.options import Scenes, listed, takes, takes_options_of, typed
+from geocyclegan.api.options import Scenes, listed, path_of, takes, takes_options_of, typed
 from geocyclegan.bundle import load_bundle, newest_bundle
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.tiler import ChipReport
 from geocyclegan.chips.tiler import chip_pairs as cut_pairs
 from geocyclegan.chips.tiler import chip_scenes as cut_scenes
+from geocyclegan.errors import OptionError
 from geocyclegan.exporting.files import ExportOptions, ExportResult, export_model
 from geocyclegan.inference.run import RUNS, InferOptions, infer_scenes
 from geocyclegan.raster.radiometry import ScaleSpec
@@ -80,7 +81,13 @@ def chip_pairs(
     partly = [own.pop(f"pair_{name}", None) for name in ("bands", "scale", "nodata", "unit")]
     options = ChipOptions(**own)
     other = options.partner(*partly)
-    scenes, partners = ([pair[i] for pair in pairs] for i in (0, 1))
+    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
+        raise OptionError(f"pairs: {type(pairs).__name__}: expected several (scene, partner)")
+    both = [listed(pair) for pair in pairs]
+    for pair in both:
+        if len(pair) != 2:
+            raise OptionError(f"pairs: {len(pair)} scenes in one; expected (scene, partner)")
+    scenes, partners = ([pair[i] for pair in both] for i in (0, 1))
     return cut_pairs(scenes, partners, options, other)
 
 
@@ -172,4 +179,6 @@ def export(model: str | Path | None = None, **given: Any) -> ExportResult:
         GeoCycleGANError: see `geocyclegan.exporting.files.export_model`.
     """
     options = ExportOptions(**typed(ExportOptions, given, "export"))
-    return export_model(newest_bundle(RUNS) if model is None else load_bundle(Path(model)), options)
+    return export_model(
+        newest_bundle(RUNS) if model is None else load_bundle(path_of("model", model)), options
+    )

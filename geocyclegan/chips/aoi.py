@@ -7,6 +7,7 @@ south-up scenes need no care of their own.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 # pieces no longer than this share of the scene's extent, which leaves an error far below a pixel.
 _PIECE = 1 / 50
 _TURNS = (-360.0, 360.0)
+_UNREADABLE = (OSError, ValueError, TypeError, RuntimeError)
 
 
 class Aoi:
@@ -44,8 +46,8 @@ class Aoi:
         self.path = path
         self.option = option
         try:
-            frame = geopandas.read_file(path)
-        except (DataSourceError, OSError, ValueError, RuntimeError) as error:
+            frame = self._read()
+        except (DataSourceError, shapely.errors.GEOSException, *_UNREADABLE) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise OptionError(
                 f"{option} {path}: not a vector file that can be read ({reason})"
@@ -62,6 +64,23 @@ class Aoi:
                 f" example: ogr2ogr -a_srs EPSG:4326 polygons.gpkg {path}"
             )
         self._geometry = geometry
+
+    def _read(self) -> Any:
+        """Read the file; polygons whose ends do not meet are closed, as QGIS and GDAL do it."""
+        import geopandas
+
+        with warnings.catch_warnings():
+            # Said below, with the file's name.
+            warnings.filterwarnings("ignore", "Non closed ring", RuntimeWarning)
+            try:
+                return geopandas.read_file(self.path)
+            except shapely.errors.GEOSException as error:
+                frame = geopandas.read_file(self.path, on_invalid="fix")
+                log.warning(
+                    "%s %s: a polygon in it is not sound (%s); its ends were joined",
+                    *(self.option, self.path, str(error).strip().rpartition(": ")[2]),
+                )
+                return frame
 
     def in_pixels(self, grid: Grid, scene: str) -> Any | None:
         """Return the area in (column, row) pixel coordinates of a scene; None if they are apart.

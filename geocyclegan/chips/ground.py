@@ -12,16 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from rasterio.crs import CRS
 
 from geocyclegan.chips.split import TRAIN, VAL, Cells, Marks, Pins, Split
 from geocyclegan.errors import SceneError
 from geocyclegan.raster.globe import project
 from geocyclegan.raster.grid import Grid
+from geocyclegan.raster.projdata import wgs84
 
 Box = tuple[float, float, float, float]
-
-_GLOBE = CRS.from_epsg(4326)
 
 # Around what is known of a scene's box, in parts of it.
 MARGIN = 0.25
@@ -72,7 +70,7 @@ def globe_boxes(grids: Sequence[Grid]) -> list[Box | None]:
             ]
         )
         try:
-            lon, lat = project(grids[members[0]].crs, _GLOBE, corners[..., 0], corners[..., 1])
+            lon, lat = project(grids[members[0]].crs, wgs84(), corners[..., 0], corners[..., 1])
         except SceneError:
             continue
         for i, x, y in zip(members, lon, lat, strict=True):

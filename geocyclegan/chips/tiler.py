@@ -45,8 +45,9 @@ from geocyclegan.errors import ChipsError, NotFoundError, OptionError
 from geocyclegan.files import flushing, output_lock
 from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
+from geocyclegan.raster.inputs import Inputs
 from geocyclegan.raster.opening import require_unchanged
-from geocyclegan.raster.sources import expand_scenes
+from geocyclegan.raster.sources import Synthetic, expand_scenes
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,8 @@ def chip_scenes(scenes: Sequence[str | Path], options: ChipOptions) -> ChipRepor
         OutputError: the folder cannot be written, or another run is writing it.
         ClusterError: the cluster cannot be used.
     """
-    paths = _expand(scenes, options)
+    paths = _expand(scenes, options, "alone")
+    _refuse_inputs(paths, options)
     facts, geometry = open_scenes(paths, options, _wanted(options))
     (report,) = _run([(facts, options)], geometry)
     return report
@@ -125,7 +127,9 @@ def chip_pairs(
     Raises:
         GeoCycleGANError: see `chip_scenes`.
     """
-    paths, others = _expand(scenes, options), _expand(partners, options, repeats=not options.stack)
+    # Those that are named are named in order.
+    paths = _expand(scenes, options, "named")
+    others = _expand(partners, options, "named", repeats=not options.stack)
     twice = [path for path, count in Counter(others).items() if count > 1]
     if twice:
         raise OptionError(
@@ -137,6 +141,7 @@ def chip_pairs(
         raise OptionError(
             f"--pair: {len(others)} scenes for {len(paths)}; name a partner for each, in order"
         )
+    _refuse_inputs([*paths, *others], options)
     both = options, partner_options
     facts, geometry = open_pairs(paths, others, both, (_wanted(options), _wanted(partner_options)))
     first, second = _run(list(zip(facts, both, strict=True)), geometry)
@@ -144,9 +149,13 @@ def chip_pairs(
 
 
 def _expand(
-    scenes: Sequence[str | Path], options: ChipOptions, *, repeats: bool = False
+    scenes: Sequence[str | Path],
+    options: ChipOptions,
+    synthetic: Synthetic,
+    *,
+    repeats: bool = False,
 ) -> list[str]:
-    paths = expand_scenes(scenes, stack=options.stack, repeats=repeats)
+    paths = expand_scenes(scenes, stack=options.stack, repeats=repeats, synthetic=synthetic)
     if not paths:
         raise NotFoundError("no scene was named")
     for path in paths:
@@ -158,6 +167,20 @@ def _expand(
                         " from"
                     )
     return paths
+
+
+def _refuse_inputs(scenes: Sequence[str], options: ChipOptions) -> None:
+    """Refuse to replace what is read, such as chips that a VRT of them is made of.
+
+    Raises:
+        OptionError: something lies in a folder of chips of the output.
+    """
+    layers = (*options.mask, *options.labels, *options.balance)
+    grids = () if options.like is None else (options.like,)
+    areas = tuple(path for path in (options.aoi, options.exclude) if path is not None)
+    folders = [f"{part}_{name}" for part in ("train", "val", "labels") for name in ("a", "b")]
+    folders += [] if options.layout is None else [options.layout]
+    Inputs((*scenes, *layers, *grids), areas).refuse_below("out", options.out, tuple(folders))
 
 
 def _wanted(options: ChipOptions) -> Domain | None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import click
 
+from geocyclegan.cli.streams import why_not_written
 from geocyclegan.errors import GeoCycleGANError
 
 
@@ -37,9 +38,13 @@ def one_line(ctx: click.Context) -> Iterator[None]:
     except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
         raise
     except Exception as error:
-        # A fault of ours, not the user's; it still deserves a line instead of a page.
         if ctx.params.get("debug"):
             raise
+        unwritten = why_not_written(error) if isinstance(error, OSError) else None
+        if unwritten is not None:
+            click.echo(f"Error: {unwritten}", err=True)
+            ctx.exit(1)
+        # A fault of ours, not the user's; it still deserves a line instead of a page.
         line = " ".join(str(error).split()) or "no message"
         click.echo(
             f"Error: unexpected {type(error).__name__}: {line}; {ctx.command_path} --debug ..."

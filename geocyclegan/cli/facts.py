@@ -34,8 +34,12 @@ def scene_facts(
     block: tuple[int, int],
     sketches: Sequence[BandSketch],
     valid: npt.NDArray[np.bool_],
+    provenance: Mapping[str, str],
 ) -> Facts:
-    """Return what a scene is; its values are those of a sample, where `valid` says it has any."""
+    """Return what a scene is; its values are those of a sample, where `valid` says it has any.
+
+    `provenance` are the tags by which it says to be synthetic, and what made it.
+    """
     rows = []
     for band, sketch in zip(bands, sketches, strict=True):
         known = sketch.count > 0
@@ -68,6 +72,8 @@ def scene_facts(
         "block_shape": list(block),
         "valid": float(valid.mean()),
         "sample_shape": list(valid.shape),
+        "synthetic": bool(provenance),
+        "provenance": dict(provenance),
         "bands": rows,
     }
 

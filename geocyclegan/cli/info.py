@@ -124,14 +124,18 @@ def _refuse_picture(option: str, file: Path, path: str, overwrite: bool) -> None
         OptionError: another name is wanted.
         OutputError: it exists.
     """
-    import os
-
     from geocyclegan.errors import OptionError, OutputError
+    from geocyclegan.raster.inputs import Inputs
 
     if file.suffix.lower() != ".png":
         raise OptionError(f"--{option} {file}: pictures are PNG; name it {file.stem}.png")
-    if file.exists() and os.path.exists(path) and os.path.samefile(file, path):
-        raise OptionError(f"--{option} {file}: it is the input; choose another name")
+    folder = Path(path)
+    if folder.is_dir() and not _is_scene(folder):
+        # Chips lie in folders of it, pictures of them maybe beside those.
+        inputs = Inputs(files=tuple(child for child in folder.iterdir() if child.is_dir()))
+    else:
+        inputs = Inputs((path,))
+    inputs.refuse(option, file)
     if file.exists() and not overwrite:
         raise OutputError(f"--{option} {file}: it exists; give --overwrite or another name")
 
@@ -157,6 +161,7 @@ def _scene(
     from geocyclegan.raster.radiometry import ScaleSpec, fit_scaling
     from geocyclegan.raster.sketch import BandSketch
     from geocyclegan.raster.stack import open_scene
+    from geocyclegan.raster.synthetic import provenance
     from geocyclegan.raster.undeclared import undeclared_value
 
     with gdal_env(), open_scene(path, bands, amplitude=True) as scene:
@@ -168,7 +173,7 @@ def _scene(
         sketch = BandSketch(domain.dtype)
         sketch.update(values[valid])
         sketches.append(sketch)
-    facts = scene_facts(path, grid, chosen, block, sketches, valid)
+    facts = scene_facts(path, grid, chosen, block, sketches, valid, provenance(path))
     if not (draw or count) or not valid.any():
         return facts, None, None
     fitted = domain.with_scalings(
@@ -189,6 +194,7 @@ def _scene_lines(facts: Facts) -> list[str]:
     (rows, cols), (height, width) = facts["block_shape"], facts["sample_shape"]
     return [
         facts["path"],
+        *_synthetic_lines(facts),
         f"  size        {facts['height']} x {facts['width']} px",
         f"  CRS         {facts['crs'] or 'none'}",
         f"  pixel       {across:.6g} x {down:.6g}{ground}",
@@ -201,6 +207,20 @@ def _scene_lines(facts: Facts) -> list[str]:
             [list(band.values()) for band in facts["bands"]],
         ),
     ]
+
+
+def _synthetic_lines(facts: Facts) -> list[str]:
+    """Return what a raster says that nobody acquired, and what made it."""
+    if not facts["synthetic"]:
+        return []
+    tags = dict(facts["provenance"])
+    tags.pop("SYNTHETIC")
+    made_by = tags.pop("TIFFTAG_SOFTWARE", None)
+    lines = ["  synthetic   YES, no acquisition" + (f"; made by {made_by}" if made_by else "")]
+    for name, value in tags.items():
+        label = name.removeprefix("GEOCYCLEGAN_").lower().replace("_", " ")
+        lines.append(f"              {label}: {value}")
+    return lines
 
 
 def _place_lines(facts: Facts) -> list[str]:

@@ -14,6 +14,7 @@ import click
 from geocyclegan.cli.endings import one_line
 from geocyclegan.cli.options import Settings
 from geocyclegan.cli.parent import follow_stdin
+from geocyclegan.cli.streams import open_missing_streams, why_not_written
 from geocyclegan.cli.version import show_version
 
 # A command is the attribute `command` of the module with its name; modules are imported on demand,
@@ -106,7 +107,9 @@ def cli(ctx: click.Context, verbose: int, quiet: int, progress: str | None, debu
     logging.getLogger("geocyclegan").setLevel(max(level, logging.DEBUG))
     # GDAL's remarks on files that it reads well; its errors reach the user through ours.
     logging.getLogger("rasterio").setLevel(max(level + 10, logging.DEBUG))
-    automatic: ProgressKind = "bar" if sys.stderr.isatty() and not quiet else "none"
+    # There is none under pythonw.
+    is_seen = sys.stderr is not None and sys.stderr.isatty()
+    automatic: ProgressKind = "bar" if is_seen and not quiet else "none"
     kind: ProgressKind = progress or automatic  # type: ignore[assignment]
     set_progress(kind)
     ctx.obj = Settings(verbosity=verbose - quiet, quiet=bool(quiet), progress=kind, debug=debug)
@@ -114,7 +117,16 @@ def cli(ctx: click.Context, verbose: int, quiet: int, progress: str | None, debu
 
 def main() -> None:
     """Entry point of the `geocyclegan` script."""
+    open_missing_streams()
     # So that a terminated command cleans up as an interrupted one does; `train` has its own way.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     follow_stdin()
-    cli(prog_name="geocyclegan")
+    try:
+        cli(prog_name="geocyclegan")
+    except OSError as error:
+        # Of what click itself prints, such as help.
+        unwritten = why_not_written(error)
+        if unwritten is None:
+            raise
+        click.echo(f"Error: {unwritten}", err=True)
+        sys.exit(1)

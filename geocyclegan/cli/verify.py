@@ -87,8 +87,10 @@ def _parts_of_run(path: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _is_model(path: Path) -> bool:
+    from geocyclegan.bundle import other_name
+
     # Between the two renames of writing it anew it goes by its other name.
-    names = [path / "model.json", path.with_name(f".{path.name}.old") / "model.json"]
+    names = [path / "model.json", other_name(path) / "model.json"]
     return any(name.is_file() for name in [*names, path / "model.safetensors"])
 
 

@@ -47,8 +47,16 @@ def _or_why_not(look: Callable[[], str]) -> str:
 def _raster() -> str:
     import rasterio
 
+    from geocyclegan.errors import SceneError
+    from geocyclegan.raster.projdata import check_proj_data
+
     gdal, proj = rasterio.__gdal_version__, rasterio.__proj_version__
-    return f"{gdal}, {proj} (rasterio {rasterio.__version__})"
+    told = f"{gdal}, {proj} (rasterio {rasterio.__version__})"
+    try:
+        check_proj_data()
+    except SceneError as error:
+        return f"{told}; {error}"
+    return told
 
 
 def _torch() -> str:

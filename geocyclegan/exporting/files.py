@@ -30,6 +30,7 @@ from geocyclegan.exporting.describe import (
 from geocyclegan.exporting.network import Outputs, Translation
 from geocyclegan.exporting.statistics import ExportStats, settle_statistics
 from geocyclegan.files import atomic_write, output_lock, write_json
+from geocyclegan.raster.inputs import Inputs
 from geocyclegan.raster.windows import round_up
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,8 @@ def export_model(bundle: Bundle, options: ExportOptions) -> ExportResult:
 
     Raises:
         BundleError: there is no generator for the direction, or it is damaged.
-        OptionError: statistics are missing, an option does not fit, or a package is not installed.
+        OptionError: statistics are missing, an option does not fit, a package is not installed, or
+            the file is one that is read.
         OutputError: the file exists, cannot be written, or does not agree with the model.
         SceneError: a scene of `scenes` cannot be used.
     """
@@ -132,6 +134,7 @@ def export_model(bundle: Bundle, options: ExportOptions) -> ExportResult:
     suffix = SUFFIXES[options.format]
     if out.suffix != suffix:
         raise OptionError(f"--out {out}: expected a name that ends in {suffix}")
+    Inputs(options.scenes, tuple(bundle.folder.glob("*"))).refuse("out", out)
     if out.exists() and not options.overwrite:
         raise OutputError(f"--out {out}: it exists; give --overwrite or choose another name")
     with output_lock(out):

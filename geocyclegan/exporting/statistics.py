@@ -20,6 +20,7 @@ from geocyclegan.progress import Progress
 from geocyclegan.raster.bands import bands_for
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
+from geocyclegan.raster.synthetic import some_names, synthetic
 from geocyclegan.raster.windows import CellGrid
 
 ExportStats = Literal["frozen", "tile"]
@@ -63,6 +64,13 @@ def settle_statistics(
             norm.pool = "crop"
         return "input"
     if scenes:
+        made = synthetic(scenes)
+        if made:
+            log.warning(
+                "--scene %s: synthetic (SYNTHETIC=YES), no acquisition; its statistics are taken"
+                " since it is named",
+                some_names(made),
+            )
         generator.freeze(_of_scenes(generator, bundle, direction, scenes))
         return "scenes"
     recorded = bundle.statistics(direction)

@@ -16,7 +16,12 @@ from geocyclegan.inference.engine import EngineOptions
 from geocyclegan.inference.options import TranslateOptions
 from geocyclegan.inference.precision import Precision
 from geocyclegan.inference.statistics import STATS_MEMORY, NormStats, StatisticsOptions
-from geocyclegan.inference.translate import load_generator, refuse_output, translate_scene_with
+from geocyclegan.inference.translate import (
+    inputs_of,
+    load_generator,
+    refuse_output,
+    translate_scene_with,
+)
 from geocyclegan.raster.naming import distinct_names
 from geocyclegan.raster.sources import expand_scenes
 
@@ -142,11 +147,15 @@ def infer_scenes(
     bundle = options.bundle()
     how = options.translation(bundle)
     sources = (
-        expand_scenes(scenes, stack=options.stack) if scenes else _recorded(bundle, how.direction)
+        expand_scenes(scenes, stack=options.stack, synthetic="alone")
+        if scenes
+        else _recorded(bundle, how.direction)
     )
     products = product_paths(sources, options.out, how.direction)
-    for source, product in zip(sources, products, strict=True):
-        refuse_output(source, product, options.overwrite)
+    # One scene's product may be another scene.
+    inputs = inputs_of(sources, bundle, how)
+    for product in products:
+        refuse_output(product, inputs, options.overwrite)
     done: list[Path] = []
     for number, error in _translated(sources, products, bundle, how, options):
         if error is None:

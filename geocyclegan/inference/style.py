@@ -50,11 +50,16 @@ def use_style(
     with torch.inference_mode():
         if style is None:
             vector = generator.mean_style[None]
-        elif style.startswith(_SEED):
+        elif is_seed(style):
             vector = seeded_style(_seed(style), generator.style_dims).to(device)
         else:
             vector = _style_of(generator, bundle, direction, style, device)
         generator.set_style(vector)
+
+
+def is_seed(style: str) -> bool:
+    """Say whether a style is drawn by a seed; else it is a scene."""
+    return style.startswith(_SEED)
 
 
 def _seed(style: str) -> int:

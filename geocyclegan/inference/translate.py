@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,11 +24,13 @@ from geocyclegan.inference.precision import Precision, choose_precision, lower, 
 from geocyclegan.inference.provenance import tags_of
 from geocyclegan.inference.resume import KeptPieces, recorded_cut
 from geocyclegan.inference.statistics import resolve_mode
+from geocyclegan.inference.style import is_seed
 from geocyclegan.inference.threads import BackgroundWriter
 from geocyclegan.models.generator import Generator
 from geocyclegan.models.moments import Moments
 from geocyclegan.progress import Progress
-from geocyclegan.raster.bandfiles import paths_of, told
+from geocyclegan.raster.bandfiles import told
+from geocyclegan.raster.inputs import Inputs
 from geocyclegan.raster.opening import require_unchanged
 from geocyclegan.raster.product import ProductSpec, ProductWriter
 from geocyclegan.raster.remote import identity
@@ -74,7 +75,7 @@ def translate_scene(scene_path: str, out: Path, bundle: Bundle, options: Transla
         OptionError: an option does not fit the model or the device.
         MemoryShortage: not even a small tile fits into memory.
     """
-    refuse_output(scene_path, out, options.overwrite)
+    refuse_output(out, inputs_of([scene_path], bundle, options), options.overwrite)
     generator = load_generator(bundle, options)
     translate_scene_with(scene_path, out, bundle, generator, options)
     return out
@@ -308,18 +309,22 @@ def _engine(
     return TileEngine(generator, source, target, options.device, cut, trained)
 
 
-def refuse_output(scene_path: str, out: Path, overwrite: bool) -> None:
-    """Refuse an output that is the input, is a folder, or exists and may not be replaced.
+def inputs_of(scenes: Sequence[str], bundle: Bundle, options: TranslateOptions) -> Inputs:
+    """Return what is read when scenes are translated: they, the scene of a style, and the model."""
+    style = options.style
+    styled = () if style is None or is_seed(style) else (style,)
+    return Inputs((*scenes, *styled), tuple(bundle.folder.glob("*")))
+
+
+def refuse_output(out: Path, inputs: Inputs, overwrite: bool) -> None:
+    """Refuse an output that is an input, is a folder, or exists and may not be replaced.
 
     Raises:
-        OptionError: it is the input or a folder, so that another name is wanted.
+        OptionError: it is an input or a folder, so that another name is wanted.
         OutputError: it exists.
     """
     if out.is_dir():
         raise OptionError(f"--out {out}: a folder; name the GeoTIFF to write")
-    if out.exists() and any(
-        os.path.exists(path) and os.path.samefile(out, path) for path in paths_of(scene_path)
-    ):
-        raise OptionError(f"--out {out}: it is the input scene; choose another name")
+    inputs.refuse("out", out)
     if out.exists() and not overwrite:
         raise OutputError(f"--out {out}: it exists; give --overwrite or choose another name")

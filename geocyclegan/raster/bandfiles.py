@@ -115,6 +115,14 @@ def paths_of(scene: str) -> list[str]:
     return [scene] if files is None else [file.path for file in files]
 
 
+def metadata_files(scene: str) -> list[str]:
+    """Return the metadata files of a product; of other scenes there are none."""
+    folder = product_of(Path(scene))
+    if not is_product(folder):
+        return []
+    return [str(path) for path in folder.iterdir() if _METADATA_FILE.search(path.name)]
+
+
 def band_name(path: str) -> str | None:
     """Return the band that a file name tells, such as B02 or SR_B4."""
     found = _BAND.findall(Path(path).stem)

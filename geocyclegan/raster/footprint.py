@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import shapely
-from rasterio.crs import CRS
 from shapely.geometry.polygon import orient
 
 from geocyclegan.raster.globe import FULL_TURN, Points, is_geographic, pole_pixel, project
 from geocyclegan.raster.grid import Grid
+from geocyclegan.raster.projdata import wgs84
 from geocyclegan.raster.windows import Window
 
-WGS84 = CRS.from_epsg(4326)
 _STRAY = 1 / 500  # of a side
 _MOST_POINTS = 64  # along a side
 _SAME_DEGREE = 1e-9
@@ -46,7 +45,7 @@ def footprints(grid: Grid, windows: Sequence[Window]) -> list[Any | None]:
         return []
     poles = {}
     for pole in (-90.0, 90.0):
-        place = pole_pixel(grid, WGS84, pole)
+        place = pole_pixel(grid, wgs84(), pole)
         if place is not None and not is_geographic(grid.crs):
             poles[pole] = place
     outlines: list[Any | None] = []
@@ -136,9 +135,9 @@ def _to_globe(grid: Grid, rows: Points, cols: Points) -> tuple[Points, Points]:
     t = grid.transform
     xs, ys = t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
     if not is_geographic(grid.crs):
-        return project(grid.crs, WGS84, xs, ys)
+        return project(grid.crs, wgs84(), xs, ys)
     # Rows of global grids may be centred on a pole, and reach beyond it by half a pixel.
-    x, y = project(grid.crs, WGS84, xs, np.clip(ys, -90.0, 90.0))
+    x, y = project(grid.crs, wgs84(), xs, np.clip(ys, -90.0, 90.0))
     return x + FULL_TURN * np.round((xs - x) / FULL_TURN), y
 
 

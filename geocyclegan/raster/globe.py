@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from pyproj import CRS as ProjCRS
 from pyproj import Transformer
 from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
@@ -43,6 +44,18 @@ def is_geographic(crs: CRS | None) -> bool:
     return crs is not None and bool(crs.is_geographic)
 
 
+@lru_cache(maxsize=64)
+def no_map(crs: CRS) -> str | None:
+    """Say what a CRS is whose coordinates are no places on a map, such as heights, else None.
+
+    GDAL transforms to and from them without an error, and gives numbers that mean nothing.
+    """
+    if crs.is_projected or crs.is_geographic:
+        return None
+    kind = ProjCRS.from_wkt(crs.to_wkt()).type_name
+    return f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind[0].lower()}{kind[1:]}"
+
+
 def project(
     source: CRS | None, target: CRS | None, xs: Points, ys: Points
 ) -> tuple[Points, Points]:
@@ -58,12 +71,16 @@ def project(
         x and y in units of `target`, each of the shape of `xs`.
 
     Raises:
-        SceneError: one CRS is missing, or there is no way between them.
+        SceneError: one CRS is missing or no map, or there is no way between them.
     """
     if source == target:
         return xs, ys
     if source is None or target is None:
         raise SceneError("one raster has a CRS, the other has none, so neither places the other")
+    for crs in (source, target):
+        kind = no_map(crs)
+        if kind is not None:
+            raise SceneError(f"a CRS is {kind}; expected a projected or geographic one")
     try:
         x, y = transform_points(source, target, xs.ravel(), ys.ravel())
     except GDAL_ERRORS:

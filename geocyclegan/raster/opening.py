@@ -22,6 +22,7 @@ from geocyclegan.errors import GeoCycleGANError, NotFoundError, SceneError, Serv
 from geocyclegan.raster.claims import refuse_claims
 from geocyclegan.raster.gdal_errors import GDAL_ERRORS as GDAL_ERRORS
 from geocyclegan.raster.pointers import refuse_after, refuse_before
+from geocyclegan.raster.projdata import check_proj_data
 from geocyclegan.raster.remote import (
     HONEST_DRIVERS,
     NOT_THERE,
@@ -108,8 +109,9 @@ def open_dataset(path: str) -> Any:
 
     Raises:
         NotFoundError: there is no such file.
-        SceneError: it is no raster, or holds sub-datasets only.
+        SceneError: it is no raster, or holds sub-datasets only; or PROJ lacks its data.
     """
+    check_proj_data()
     is_sub = bool(SUBDATASET.match(path)) and not os.path.exists(path)
     if not (is_remote(path) or "://" in path or path.startswith("/vsi") or is_sub):
         if not os.path.exists(path):

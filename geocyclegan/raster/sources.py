@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from geocyclegan.errors import NotFoundError
 from geocyclegan.raster.bandfiles import JOIN, is_product, product_of, stacked
 from geocyclegan.raster.opening import SUBDATASET, subdataset_parts
+from geocyclegan.raster.synthetic import some_names
+from geocyclegan.raster.synthetic import synthetic as find_synthetic
+
+log = logging.getLogger(__name__)
 
 # What a folder is searched for. Other files are opened when they are named, VRTs included.
 _RASTERS = frozenset(
@@ -24,8 +30,17 @@ _PRODUCT = re.compile(r"L[COTEM]\d{2}_|.+\.SAFE$", re.I)
 _SCENE_FOLDERS = frozenset({".safe", ".zarr"})
 
 
+Synthetic = Literal["take", "named", "alone"]
+"""Which scenes that say to be synthetic are taken: all; those that are named themselves and not
+found in a folder or by a pattern; of these, those that are named without any other scene."""
+
+
 def expand_scenes(
-    items: Sequence[str | Path], *, stack: bool = False, repeats: bool = False
+    items: Sequence[str | Path],
+    *,
+    stack: bool = False,
+    repeats: bool = False,
+    synthetic: Synthetic = "take",
 ) -> list[str]:
     """Return the absolute paths of all scenes that are meant, in order.
 
@@ -38,17 +53,76 @@ def expand_scenes(
             joined by `+`.
         stack: put files together that differ in their band only.
         repeats: keep what is named twice; otherwise each file comes once, by its first name.
+        synthetic: which products of this program are taken; what is left out, or taken though it is
+            no acquisition, is told.
 
     Raises:
-        NotFoundError: nothing is there, or a folder holds no raster.
+        NotFoundError: nothing is there, or a folder holds no raster, or products only.
     """
-    found = [path for item in map(str, items) for path in _expand_one(item)]
+    found: list[str] = []
+    named: list[str] = []
+    for item in map(str, items):
+        paths = _expand_one(item)
+        if synthetic != "take" and _is_search(item):
+            paths = _acquired(paths, item)
+        else:
+            named += paths
+        found += paths
+    if synthetic != "take":
+        found = _without_accidents(found, named, synthetic)
     if stack or not repeats:
         first: dict[str, str] = {}
         for path in found:
             first.setdefault(os.path.realpath(path) if os.path.exists(path) else path, path)
         found = list(first.values())
     return stacked(found) if stack else found
+
+
+def _acquired(paths: list[str], item: str) -> list[str]:
+    """Leave synthetic scenes out of those that were found in a folder or by a pattern."""
+    made = find_synthetic(paths)
+    if not made:
+        return paths
+    if len(made) == len(paths):
+        raise NotFoundError(
+            f"{item}: all {len(made)} rasters there are synthetic (SYNTHETIC=YES), none is an"
+            f" acquisition; to take them all the same, name them: {some_names(made)}"
+        )
+    log.warning(
+        "%s: left out what is synthetic (SYNTHETIC=YES) and no acquisition: %s",
+        *(item, some_names(made)),
+    )
+    return [path for path in paths if path not in set(made)]
+
+
+def _without_accidents(found: list[str], named: list[str], synthetic: Synthetic) -> list[str]:
+    """Say which named scenes are synthetic; leave them out where they are among others.
+
+    A shell puts the names in the place of `*.tif`, so that a scene and its translation are named
+    together though nobody means both.
+    """
+    made = find_synthetic(list(dict.fromkeys(named)))
+    if not made:
+        return found
+    if synthetic == "alone" and len(made) < len(set(found)):
+        log.warning(
+            "left out what is synthetic (SYNTHETIC=YES) among scenes that are acquisitions: %s; to"
+            " take it all the same, name it in a command of its own",
+            some_names(made),
+        )
+        return [path for path in found if path not in set(made)]
+    log.warning(
+        "synthetic (SYNTHETIC=YES), no acquisition; taken since it is named: %s", some_names(made)
+    )
+    return found
+
+
+def _is_search(item: str) -> bool:
+    """Say whether scenes are looked for: in a folder that is no scene itself, or by a pattern."""
+    path = product_of(Path(item))
+    if path.exists():
+        return path.is_dir() and path.suffix.lower() not in _SCENE_FOLDERS and not is_product(path)
+    return glob.has_magic(item) and "://" not in item and not item.startswith("/vsi")
 
 
 def _expand_one(item: str) -> list[str]:

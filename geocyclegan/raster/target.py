@@ -23,12 +23,14 @@ from geocyclegan.raster.globe import (
     columns_per_turn,
     is_geographic,
     near_greenwich,
+    no_map,
     project,
     sample_points,
     spread,
     turned_by,
 )
 from geocyclegan.raster.grid import METRES_PER_DEGREE, Grid
+from geocyclegan.raster.projdata import check_proj_data
 from geocyclegan.raster.windows import Window
 
 _MOST_PIXELS = 1 << 40
@@ -42,16 +44,22 @@ def parse_crs(text: str) -> CRS:
     """Read `--crs`: an EPSG code, a PROJ string or WKT.
 
     Raises:
-        OptionError: it is none of these.
+        OptionError: it is none of these, or its coordinates are no places on a map.
+        SceneError: PROJ lacks its data.
     """
+    check_proj_data()
     try:
         # In an environment PROJ's own lines go to the log.
         with rasterio.Env():
-            return CRS.from_user_input(int(text) if text.isdigit() else text)
+            crs = CRS.from_user_input(int(text) if text.isdigit() else text)
+            kind = no_map(crs)
     except (CRSError, ValueError) as error:
         raise OptionError(
             f"--crs {text}: not a coordinate reference system; expected something like EPSG:32630"
         ) from error
+    if kind is not None:
+        raise OptionError(f"--crs {text}: {kind}; expected a projected or geographic one")
+    return crs
 
 
 def parse_res(text: str) -> tuple[float, float]:

@@ -65,6 +65,30 @@ def scene(make_raster: MakeRaster) -> Path:
     return make_raster("scene.tif", pixels, names=("VV", "VH"), nodata=math.nan, tiled=True)
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int64", "dataset_mask"])
+def test_a_mask_of_whole_numbers_is_one_of_bool(
+    model: gcg.Model, scene: Path, make_raster: MakeRaster, kind: str
+) -> None:
+    """As rasterio's masks are: 0 and 255."""
+    pixels = np.nan_to_num(read(scene), nan=1.0)
+    valid = np.ones(SHAPE, bool)
+    valid[:, :60] = False
+    if kind == "dataset_mask":
+        with rasterio.open(make_raster("masked.tif", pixels, mask=valid)) as dataset:
+            mask = dataset.dataset_mask()
+    else:
+        mask = valid.astype(kind)
+    expected = model.translate(pixels, valid=valid)
+    assert (expected[0, :, :60] == 0).all()
+    assert (expected[0, :, 60:] > 0).any()
+    np.testing.assert_array_equal(model.translate(pixels, valid=mask), expected)
+
+
+def test_a_mask_of_other_numbers_is_refused(model: gcg.Model, scene: Path) -> None:
+    with pytest.raises(OptionError, match="valid: an array of float64; expected bool"):
+        model.translate(read(scene), valid=np.ones(SHAPE))  # type: ignore[arg-type]
+
+
 def read(path: Path) -> npt.NDArray[Any]:
     with rasterio.open(path) as dataset:
         found: npt.NDArray[Any] = dataset.read()

@@ -171,3 +171,27 @@ def test_a_scene_is_still_what_is_at_fault(tmp_path: Path) -> None:
     (tmp_path / "x.tif").write_text("no raster")
     with pytest.raises(SceneError):
         GCG.chip(tmp_path / "x.tif", out=tmp_path / "chips", compress="deflate")
+
+
+@pytest.mark.parametrize("scenes", [3, None, object(), [object()], b"scene.tif", [["a.tif"]]])
+def test_what_names_no_scene_is_refused_in_one_line(scenes: Any) -> None:
+    """An open dataset, for example: it has a name, but is none."""
+    wrong = scenes[0] if isinstance(scenes, list) else scenes
+    with pytest.raises(OptionError, match=rf"scenes: {type(wrong).__name__}: expected paths"):
+        gcg.infer(scenes)
+    with pytest.raises(OptionError, match="scenes: "):
+        gcg.chip(scenes)
+
+
+@pytest.mark.parametrize("pairs", [3, "a.tif", [3], [("a.tif",)], ["a.tif", "b.tif"]])
+def test_what_names_no_pair_is_refused_in_one_line(pairs: Any) -> None:
+    with pytest.raises(OptionError, match=r"scenes?: |pairs: "):
+        gcg.chip_pairs(pairs)
+
+
+def test_what_names_no_model_is_refused_in_one_line() -> None:
+    model: Any = object()
+    with pytest.raises(OptionError, match=r"model=.*expected a path"):
+        gcg.load(model)
+    with pytest.raises(OptionError, match=r"model=.*expected a path"):
+        gcg.export(model)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,27 @@ def test_longitudes_may_be_counted_from_anywhere(tmp_path: Path, west: float) ->
     area = Aoi(path).in_pixels(scene, "scene")
     assert area is not None
     assert area.area == pytest.approx(100 * 100, rel=1e-6)
+
+
+def test_a_polygon_that_is_not_closed_is_closed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """As people write them by hand, and as QGIS draws them."""
+    corners = [[-3.0, 37.9], [-2.99, 37.9], [-2.99, 38.0], [-3.0, 38.0]]
+    path = tmp_path / "aoi.geojson"
+    areas = []
+    for ring in (corners, [*corners, corners[0]]):
+        path.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+        areas.append(Aoi(path).in_pixels(GRIDS["north-up"], "scene"))
+    assert areas[0] is not None
+    assert areas[0].equals(areas[1])
+    (line,) = caplog.messages
+    assert line.startswith(f"--aoi {path}: a polygon in it is not sound (Points of LinearRing")
+    assert not [warning for warning in recwarn if "ring" in str(warning.message)]
+
+
+def test_a_polygon_of_one_point_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "aoi.geojson"
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [[[-3.0, 37.9]]]}))
+    with pytest.raises(OptionError, match="it holds no polygon"):
+        Aoi(path)

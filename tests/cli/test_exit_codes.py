@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+import rasterio
+import rasterio.shutil
 from click.testing import CliRunner
+from PIL import Image
 
 from geocyclegan.cli.main import cli
 
@@ -58,6 +62,12 @@ IMPOSSIBLE = [
     f"info {SCENE} --quicklook {SCENE} --overwrite",
     f"info {SCENE} --quicklook file/x.png",
     f"info {SCENE} --histogram {SCENE} --overwrite",
+    "info of_png.vrt --quicklook one.png --overwrite",
+    "info layout --quicklook layout/trainA/x.png --overwrite",
+    f"export --model {MODEL} --format mlm --out {MODEL}/model/model.json --overwrite",
+    "import runs/first/model/weights.pth --out runs/first --overwrite",
+    "chip of_chips.vrt --size 16 --overwrite",
+    f"chip {SCENE} --size 16 --mask chips/train_a/mask.tif --overwrite",
 ]
 
 # One that exists waits for --overwrite; data that is there may be no good.
@@ -87,7 +97,22 @@ def folder(work: Path) -> Path:
     assert result.exit_code == 0, result.output
     result = CliRunner().invoke(cli, ["chip", SCENE, "--size", "16", "--domain", "b"])
     assert result.exit_code == 0, result.output
+    _add_inputs(work)
     return work
+
+
+def _add_inputs(work: Path) -> None:
+    """Rasters that are read through others, or that lie where outputs are written."""
+    shutil.copy("weights.pth", "runs/first/model/weights.pth")
+    (chip, *_) = sorted((work / "chips" / "train_a").glob("*.tif"))
+    shutil.copy(chip, chip.with_name("mask.tif"))
+    with rasterio.open(chip) as dataset:
+        rasterio.shutil.copy(dataset, "of_chips.vrt", driver="VRT")
+    (work / "layout" / "trainA").mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save("layout/trainA/x.png")
+    Image.new("RGB", (16, 16)).save("one.png")
+    with rasterio.open("one.png") as dataset:
+        rasterio.shutil.copy(dataset, "of_png.vrt", driver="VRT")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from click.testing import CliRunner, Result
 
 from geocyclegan.cli.main import cli
@@ -218,3 +220,47 @@ def test_no_model_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     result = infer("x.tif")
     assert result.exit_code == 2
     assert "geocyclegan train" in result.output
+
+
+def test_no_product_takes_the_place_of_what_is_read(work: Path) -> None:
+    """Sources of a VRT, scenes behind a folder that is to be made, and other scenes."""
+    shutil.copy("two.tif", "one_a2b.tif")
+    with rasterio.open("one.tif") as raw:
+        rasterio.shutil.copy(raw, "all.vrt", driver="VRT")
+    before = {path: path.read_bytes() for path in work.glob("*.*")}
+    for scenes, out, words in (
+        (["all.vrt"], "one.tif", "the input scene"),
+        (["one.tif"], "products/../one.tif", "it is the input scene"),
+        (["one.tif", "one_a2b.tif"], ".", "it is the input scene one_a2b.tif"),
+    ):
+        result = infer(*scenes, "--out", out, "--overwrite")
+        assert result.exit_code == 2, result.output
+        assert words in result.stderr
+        assert {path: path.read_bytes() for path in work.glob("*.*")} == before
+
+
+def test_products_are_no_scenes_unless_they_are_named_alone(
+    work: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So that `*.tif` can be translated twice, whoever writes it out, and is not chipped."""
+    shutil.copy("two.tif", "one_a2b.tif")
+    with rasterio.open("one_a2b.tif", "r+") as product:
+        product.update_tags(SYNTHETIC="YES")
+    for scenes in (["*.tif"], ["one.tif", "one_a2b.tif", "two.tif"]):
+        caplog.clear()
+        result = infer(*scenes, "--out", ".", "--overwrite")
+        assert result.exit_code == 0, result.output
+        assert "left out what is synthetic" in caplog.text
+        assert sorted(path.name for path in work.glob("*_a2b.tif")) == [
+            "one_a2b.tif",
+            "two_a2b.tif",
+        ]
+    for scenes in (["."], ["one.tif", "two.tif", "one_a2b.tif", "two_a2b.tif"]):
+        caplog.clear()
+        result = CliRunner().invoke(cli, ["chip", *scenes, "--size", "16", "--overwrite"])
+        assert result.exit_code == 0, result.output
+        assert "from 2 scenes" in result.stdout
+        assert "left out what is synthetic (SYNTHETIC=YES)" in caplog.text
+    result = CliRunner().invoke(cli, ["chip", "one_a2b.tif", "--size", "16", "--overwrite"])
+    assert result.exit_code == 0, result.output
+    assert "taken since it is named: one_a2b.tif" in caplog.text

@@ -194,6 +194,8 @@ def test_a_scene_as_json(work: Path) -> None:
         "gsd": pytest.approx(10.0, rel=0.01),
         "valid": 0.75,
         "sample_shape": [64, 96],
+        "synthetic": False,
+        "provenance": {},
         "quicklook": "look.png",
         "histogram": None,
     }
@@ -261,3 +263,14 @@ def test_a_picture_is_no_other_file(work: Path) -> None:
         assert result.exit_code == 2, result.output
         assert "PNG" in result.stderr or "it is the input" in result.stderr
     assert Path("sar.png").read_bytes() == scene
+
+
+def test_a_product_says_that_it_is_synthetic(work: Path) -> None:
+    tags = {"SYNTHETIC": "YES", "TIFFTAG_SOFTWARE": "geocyclegan 9", "GEOCYCLEGAN_METHOD": "cut"}
+    with rasterio.open("sar.tif", "r+") as dataset:
+        dataset.update_tags(OTHER="x", **tags)
+    lines = [line.strip() for line in run("info", "sar.tif").stdout.splitlines()]
+    assert lines[1:3] == ["synthetic   YES, no acquisition; made by geocyclegan 9", "method: cut"]
+    facts = as_json("sar.tif")
+    assert facts["synthetic"] is True
+    assert facts["provenance"] == tags

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from geocyclegan import __version__
 from geocyclegan.cli.main import COMMANDS, cli
+from geocyclegan.progress import Progress, print_line
 
 
 def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -174,3 +175,60 @@ def test_the_demo_says_how_to_have_the_program_on_the_path(
     assert demo._activation() == "  source .venv/bin/activate\n"
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     assert demo._activation() == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="how shells close descriptors")
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(tmp_path: Path, closed: str) -> None:
+    """And no file that the command opens takes their place."""
+    code = (
+        "import os, sys; from geocyclegan.cli.main import main\n"
+        "sys.argv = ['geocyclegan', 'verify', 'none']\n"
+        "try: main()\n"
+        "except SystemExit as end:\n"
+        "    with open('end', 'w') as file:\n"
+        "        file.write(f'{end.code} {file.fileno() > 2}')\n"
+    )
+    line = f'"$0" -c "$1" {closed}'
+    done = subprocess.run(["sh", "-c", line, sys.executable, code], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "end").read_text() == "2 True"
+
+
+def test_without_standard_error_the_group_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with CliRunner().isolation():
+        monkeypatch.setattr("sys.stderr", None)
+        with pytest.raises(SystemExit) as end:
+            cli(["verify", "none"])
+        monkeypatch.undo()
+    assert end.value.code == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("verb", ["info scene.tif --json", "info scene.tif", "--help"])
+def test_results_that_cannot_be_written_are_one_line(tmp_path: Path, verb: str) -> None:
+    from geocyclegan import samples
+
+    shutil.copy(samples.path(samples.NAMES[0]), tmp_path / "scene.tif")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "geocyclegan", *verb.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | ({"PYTHONUNBUFFERED": "1"} if "--json" in verb else {}),
+        )
+    assert done.returncode == 1
+    assert done.stderr == ("Error: standard output: cannot be written (No space left on device)\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_progress_that_cannot_be_written_costs_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", buffering=1) as full, Progress(2, "train", kind="json") as progress:
+        monkeypatch.setattr("sys.stderr", full)
+        progress.update()
+        print_line("half is done")
+        progress.update()
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # or closing it would fail

@@ -105,3 +105,26 @@ def test_a_model_of_before_is_not_called_sound_in_what_it_does_not_tell(run: Pat
     result = verify("run/model")
     assert result.exit_code == 0
     assert "no hash of the description" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "count"), [("run", ".", 4), ("run/model", "./", 1), ("run/model", "..", 4)]
+)
+def test_a_run_is_verified_from_inside(
+    run: Path, monkeypatch: pytest.MonkeyPatch, folder: str, name: str, count: int
+) -> None:
+    monkeypatch.chdir(run.parent / folder)
+    result = verify(name)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count(": sound") == count
+
+
+@pytest.mark.parametrize("name", [".", "/"])
+def test_a_folder_of_nothing_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = verify(name)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {name}")
+    assert "unexpected" not in result.stderr

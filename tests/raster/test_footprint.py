@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
-from geocyclegan.raster.footprint import WGS84, bounds_on_globe, footprints
+from geocyclegan.raster.footprint import bounds_on_globe, footprints
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.windows import Window
 
+WGS84 = CRS.from_epsg(4326)
 ARCTIC, ANTARCTIC = CRS.from_epsg(3413), CRS.from_epsg(3031)
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from geocyclegan.errors import NotFoundError
@@ -99,3 +101,46 @@ def test_an_empty_name_is_not_the_current_folder(
 )
 def test_short_names(scene: str, name: str) -> None:
     assert short_name(scene) == name
+
+
+@pytest.fixture
+def scenes(make_raster: Any, tmp_path: Path) -> tuple[str, str]:
+    """An acquisition, and a product beside it."""
+    pixels = np.ones((1, 8, 8), np.uint8)
+    real = make_raster("p.tif", pixels)
+    made = make_raster("p_a2b.tif", pixels, tags={"SYNTHETIC": "YES"})
+    make_raster("products/q_a2b.tif", pixels, tags={"SYNTHETIC": "YES"})
+    return str(real), str(made)
+
+
+@pytest.mark.parametrize("item", ["", "*.tif"])
+def test_synthetic_scenes_are_not_found(
+    scenes: tuple[str, str], tmp_path: Path, item: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, made = scenes
+    where = tmp_path / item
+    assert expand([where], synthetic="named") == expand([where], synthetic="alone") == [real]
+    (line, _) = caplog.messages
+    assert line == (
+        f"{where}: left out what is synthetic (SYNTHETIC=YES) and no acquisition: p_a2b.tif"
+    )
+    with pytest.raises(NotFoundError, match=r"all 1 rasters there are synthetic.*q_a2b.tif"):
+        expand([tmp_path / "products" / item], synthetic="alone")
+    assert expand([where]) == [real, made]  # of masks and the like
+
+
+def test_synthetic_scenes_can_be_named(
+    scenes: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    real, made = scenes
+    assert expand([made], synthetic="alone") == [made]
+    assert "taken since it is named: p_a2b.tif" in caplog.messages[-1]
+    assert expand([real, made], synthetic="named") == [real, made]
+    assert "taken since it is named: p_a2b.tif" in caplog.messages[-1]
+    # As a shell writes out *.tif.
+    assert expand([real, made], synthetic="alone") == [real]
+    assert "left out" in caplog.messages[-1]
+    assert "name it in a command of its own" in caplog.messages[-1]
+    assert len(caplog.messages) == 3
+    assert expand([real], synthetic="alone") == [real]
+    assert len(caplog.messages) == 3

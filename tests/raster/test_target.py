@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from affine import Affine
 from hypothesis import given
@@ -59,6 +61,37 @@ def test_options() -> None:
         regrid(grid(), None, (1e-6, 1e-6), "a")
     with pytest.raises(OptionError, match="--res 2000,2000: larger than all of a, 1000 x 1000"):
         regrid(grid(), None, (2000.0, 2000.0), "a")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [("EPSG:5773", "a vertical CRS"), ("EPSG:4978", "a geocentric CRS")]
+)
+def test_a_crs_that_is_no_map_is_refused(code: str, kind: str) -> None:
+    with pytest.raises(OptionError, match=f"--crs {code}: {kind}; expected a projected"):
+        parse_crs(code)
+    # As that of --like, of a partner, or of the scene itself.
+    crs = CRS.from_string(code)
+    ours = grid()
+    theirs = replace(ours, crs=crs)
+    for first, second in ((ours, theirs), (theirs, ours)):
+        with pytest.raises(SceneError, match=kind):
+            joint_grid(first, second, ("one.tif", "two.tif"))
+    with pytest.raises(SceneError, match=kind):
+        regrid(theirs, ours.crs, None, "two.tif")
+    assert joint_grid(theirs, theirs, ("one.tif", "two.tif")) == theirs
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "EPSG:4979",
+        "EPSG:32630+5773",
+        "EPSG:3413",
+        "+proj=ob_tran +o_proj=longlat +o_lat_p=39 +lon_0=180",
+    ],
+)
+def test_a_crs_that_has_heights_besides_is_a_map(code: str) -> None:
+    assert parse_crs(code) is not None
 
 
 def test_a_grid_survives_json() -> None:

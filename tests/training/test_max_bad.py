@@ -141,17 +141,17 @@ def test_hints_and_a_cache_skip_too(
 def test_windows_of_a_virtual_set_are_skipped(
     tiny: MakeConfig, scenes: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from geocyclegan.chips.reader import VirtualChip
+    from geocyclegan.chips.virtual import OpenSources, VirtualChip
 
     out = tmp_path / "virtual"
     for scene, domain in zip(scenes, ("a", "b"), strict=True):
         chip_scenes([scene], ChipOptions(domain, out, size=32, virtual=True, val=0.2))  # type: ignore[arg-type]
     read = VirtualChip.read
 
-    def unreadable(self: VirtualChip) -> Any:
+    def unreadable(self: VirtualChip, opened: OpenSources) -> Any:
         if self.window.row == self.window.col == 0:
             raise ChipsError("a.tif: its window cannot be read")
-        return read(self)
+        return read(self, opened)
 
     monkeypatch.setattr(VirtualChip, "read", unreadable)
     result = train(tiny(chips=out, steps=20, max_bad=2))
