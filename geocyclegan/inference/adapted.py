@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geocyclegan.raster.bandfiles import told
+from geocyclegan.raster.bands import listed
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
@@ -86,16 +87,23 @@ class Adapted:
         enough = max(1, min(_SAMPLES, height * width // 64))
         self._range = _Range(domain, told(scene.path), enough)
         self._factors = []
+        unclear: dict[tuple[float, ...], list[str]] = {}
         for band, wanted in zip(scene.bands, domain.bands, strict=True):
             ours, theirs = (band.scale, band.offset), (wanted.scale, wanted.offset)
             if ours != theirs and (1.0, 0.0) in (ours, theirs):
-                log.warning(
-                    "%s: scale and offset of %s are %g and %g, those of the training scenes %g and"
-                    " %g; the stored numbers are taken as they are",
-                    *(told(scene.path), band.label, *ours, *theirs),
-                )
+                unclear.setdefault((*ours, *theirs), []).append(band.label)
                 theirs = ours
             self._factors.append((ours[0] / theirs[0], (ours[1] - theirs[1]) / theirs[0]))
+        if unclear:
+            log.warning(
+                "%s: scale and offset of %s; the stored numbers are taken as they are",
+                told(scene.path),
+                "; ".join(
+                    f"{listed(labels)} are {ours:g} and {offset:g}, those of the training scenes"
+                    f" {theirs:g} and {shift:g}"
+                    for (ours, offset, theirs, shift), labels in unclear.items()
+                ),
+            )
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Read a window that lies inside the scene.

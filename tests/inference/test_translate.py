@@ -18,6 +18,7 @@ from geocyclegan import samples
 from geocyclegan.bundle import Bundle, load_bundle, save_bundle
 from geocyclegan.device import choose_device
 from geocyclegan.errors import OptionError, OutputError, SceneError
+from geocyclegan.inference.adapted import Adapted
 from geocyclegan.inference.engine import EngineOptions
 from geocyclegan.inference.options import TranslateOptions
 from geocyclegan.inference.translate import translate_scene, write_product
@@ -235,6 +236,17 @@ def test_scale_and_offset_tags_that_differ_are_applied(
         translate_scene(str(path), tmp_path / f"{name}_p.tif", model, options)
         products.append(rasterio.open(tmp_path / f"{name}_p.tif").read())
     np.testing.assert_allclose(products[0], products[1], atol=1e-2)
+
+
+def test_tags_on_one_side_are_told_in_one_line(
+    tmp_path: Path, sar: Path, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    with rasterio.open(sar, "r+") as dataset:
+        dataset.scales, dataset.offsets = (0.5, 0.5), (-1.0, -1.0)
+    with Scene(sar) as scene:
+        Adapted(scene, bundle.domains["a"])
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "scale and offset of VV, VH are 0.5 and -1, those of the training scenes 1 and 0" in line
 
 
 def test_another_resolution_is_warned_about(
