@@ -124,7 +124,7 @@ class ChipOptions:
             if not 0.0 <= share <= 1.0:
                 raise OptionError(f"--{name} {share:g}: expected a share from 0 to 1")
         if not 0.0 <= self.min_std < float("inf"):
-            raise OptionError(f"--min-std {self.min_std:g}: expected 0 or more")
+            raise OptionError(f"--min-std {self.min_std:g}: expected a finite number, 0 or more")
         if self.workers is not None and self.workers < 1:
             raise OptionError(f"--workers {self.workers}: expected 1 or more")
         if self.workers is not None and self.cluster is not None:

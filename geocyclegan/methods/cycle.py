@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -43,8 +44,10 @@ class CycleTerms:
             if not 0 <= value <= 1:
                 raise OptionError(f"cycle_{name} is {value}; expected a share from 0 to 1")
         for name in ("gradient", "spectral_angle"):
-            if not getattr(self, name) >= 0:
-                raise OptionError(f"{name} is {getattr(self, name)}; expected 0 or more")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise OptionError(
+                    f"{name} is {getattr(self, name)}; expected a finite number, 0 or more"
+                )
 
     def losses(
         self,

@@ -23,7 +23,7 @@ from geocyclegan.methods.base import Batch, Direction, Method, zero_invalid
 from geocyclegan.methods.cycle import CycleTerms
 from geocyclegan.methods.hints import PairHints
 from geocyclegan.methods.losses import GanKind, masked_l1
-from geocyclegan.methods.networks import NetworkSpec, config_of
+from geocyclegan.methods.networks import NetworkSpec, check_numbers, config_of
 from geocyclegan.methods.pool import ImagePool
 from geocyclegan.models import Discriminator, build_discriminator, build_generator
 
@@ -73,14 +73,7 @@ class CycleGANConfig:
     beta2: float = 0.999
 
     def __post_init__(self) -> None:
-        for name in ("lambda_a", "lambda_b", "identity", "cycle_critic", "pool_size"):
-            if not getattr(self, name) >= 0:
-                raise OptionError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        if not self.lr > 0:
-            raise OptionError(f"lr is {self.lr}; expected more than 0")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; expected 0 ≤ {name} < 1")
+        check_numbers(self, ("lambda_a", "lambda_b", "identity", "cycle_critic", "pool_size"))
         # What they have to say about their numbers, before any network is built.
         self.adversary(), self.cycle_terms(), self.pair_hints()
 
