@@ -48,6 +48,7 @@ from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.footprint import footprints
 from geocyclegan.raster.radiometry import fit_scaling
+from geocyclegan.raster.undeclared import filler_advice
 
 log = logging.getLogger(__name__)
 
@@ -270,12 +271,7 @@ def _fit(
     where = told(entries[0].path) if len(entries) == 1 else f"domain {options.domain}"
     for sketch, label in zip(sketches, domain.labels, strict=True):
         if sketch.filler is not None:
-            log.warning(
-                "%s, %s: %.9g is among the valid pixels and is counted as data; if it stands for no"
-                " data, chip again with --nodata %.9g --overwrite, or, where single bands of a"
-                " pixel have it, say so in the file: gdal_edit.py -a_nodata %.9g FILE",
-                *(where, label, *[sketch.filler] * 3),
-            )
+            log.warning("%s, %s: %s", where, label, filler_advice(sketch.filler, "chip"))
             break
     if options.shared_scale:
         _refuse_units(domain)

@@ -27,6 +27,14 @@ _FILLERS = (
 )
 
 
+def usual_filler(*values: float) -> float | None:
+    """Return the first of some values that programs usually write where there is no data."""
+    for value in values:
+        if any(abs(value - known) <= 1e-5 * abs(known) for known in _FILLERS):
+            return value
+    return None
+
+
 def _float_bins(values: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     # Negative floats grow with the pattern of their magnitude: flip them all; positive ones only
@@ -173,10 +181,7 @@ class BandSketch:
     @property
     def filler(self) -> float | None:
         """The smallest or largest value, if it is one that usually stands for no data."""
-        for value in (self.minimum, self.maximum):
-            if self.count and any(abs(value - known) <= 1e-5 * abs(known) for known in _FILLERS):
-                return value
-        return None
+        return usual_filler(self.minimum, self.maximum) if self.count else None
 
     def quantile(self, share: float) -> float:
         """Return the value below which `share` (0 to 1) of the pixels lie.

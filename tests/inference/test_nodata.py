@@ -153,6 +153,29 @@ def test_arrays_are_treated_alike(work: Path) -> None:
     np.testing.assert_array_equal(placed.values, told)
 
 
+@pytest.mark.parametrize("fill", [-9999.0, float(np.finfo(np.float32).min)])
+def test_what_looks_like_nodata_is_told_with_the_option(
+    work: Path, make_raster: MakeRaster, caplog: pytest.LogCaptureFixture, fill: float
+) -> None:
+    pixels = np.where(collar(), picture(), fill).astype(np.float32)
+    pixels[:, :2] = np.nan
+    make_raster("filled.tif", pixels, names=("VV", "VH"))
+    folder = load_bundle(save(work / "floats", replace(A, dtype="float32"))).folder
+
+    def told(*arguments: str) -> list[str]:
+        caplog.clear()
+        result = infer("filled.tif", "--model", str(folder), *arguments)
+        assert result.exit_code == 0, result.output
+        return [r.getMessage() for r in caplog.records if "--nodata" in r.getMessage()]
+
+    (line,) = told()
+    assert "filled.tif, VV: " in line
+    # The number in the advice is the one that helps.
+    assert not told("--nodata", line.split("--nodata ")[1].split()[0])
+    np.testing.assert_array_equal(read()[1][2:], collar()[2:])
+    assert not told("--nodata", "none")
+
+
 def test_by_several_processes(work: Path) -> None:
     assert infer("masked.tif", "--model", "plain").exit_code == 0
     expected = read()[0]
