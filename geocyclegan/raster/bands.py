@@ -199,6 +199,32 @@ def _is_same_order(wanted: Sequence[str | None], found: Sequence[str | None]) ->
     )
 
 
+def taken_by_place(
+    known: Sequence[str | None], found: Sequence[str | None], others: str
+) -> str | None:
+    """Say that bands are told apart by their place alone, since only one side names them.
+
+    Args:
+        known: names of the bands that are wanted, None where there is none.
+        found: names of as many bands of a scene.
+        others: what to call those who know the bands, in plural.
+
+    Returns:
+        What to say of the scene; None where names decide, no side has any, or one band is left.
+    """
+    pairs = list(zip(known, found, strict=True))
+    if sum(bool(one) != bool(other) for one, other in pairs) < 2:
+        return None
+    labels = listed([one or other or "one without a name" for one, other in pairs])
+    if any(one and not other for one, other in pairs):
+        named = "does not name all of its bands" if any(found) else "names no bands"
+        return f"it {named}; they are taken to be {labels}, in this order (--bands chooses)"
+    return (
+        f"its bands are {labels}; {others} name none, so they are taken in this order (--bands"
+        " chooses)"
+    )
+
+
 def listed(labels: Sequence[str]) -> str:
     """Return names as one text; the middle of many is left out."""
     return ", ".join(labels) if len(labels) <= _MOST_LISTED else f"{', '.join(labels[:15])}, ..."

@@ -20,6 +20,7 @@ from geocyclegan.device import choose_device
 from geocyclegan.errors import OptionError, OutputError, SceneError
 from geocyclegan.inference.adapted import Adapted
 from geocyclegan.inference.engine import EngineOptions
+from geocyclegan.inference.fitting import open_scene
 from geocyclegan.inference.options import TranslateOptions
 from geocyclegan.inference.translate import translate_scene, write_product
 from geocyclegan.models.dense import At
@@ -217,6 +218,20 @@ def test_bands_are_found_by_name_or_taken_by_number(
     with pytest.raises(SceneError, match="--direction b2a"):
         translate_scene(str(tmp_path / "1"), tmp_path / "4", bundle, TranslateOptions())
     assert not (tmp_path / "4").exists()
+
+
+def test_bands_that_are_taken_by_place_are_told(
+    make_raster: MakeRaster, bundle: Bundle, sar: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with rasterio.open(sar) as raw:
+        plain = make_raster("plain.tif", raw.read(), nodata=np.nan)
+    generator = bundle.generator("a2b")
+    for path, bands, expected in ((plain, None, 1), (plain, ["2", "1"], 0), (sar, None, 0)):
+        caplog.clear()
+        with open_scene(str(path), generator, bundle, TranslateOptions(bands=bands)):
+            told = [record.getMessage() for record in caplog.records]
+        assert len(told) == expected
+        assert all("they are taken to be VV, VH, in this order" in line for line in told)
 
 
 def test_scale_and_offset_tags_that_differ_are_applied(
