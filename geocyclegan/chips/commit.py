@@ -21,6 +21,7 @@ from filelock import FileLock
 from geocyclegan.chips.choose import Choice, CutChip
 from geocyclegan.chips.cut import label_path
 from geocyclegan.chips.geometry import Geometry
+from geocyclegan.chips.magnitudes import Magnitudes
 from geocyclegan.chips.manifest import (
     ChipRow,
     DomainName,
@@ -262,12 +263,18 @@ def _fit(
         assert old is not None  # for mypy: an entry that was not cut now is an old one
         domain = old.domain
     folder = statistics_folder(options.out, options.domain)
-    sketches = merge_statistics(
-        cuts[entry.id].statistics
-        if entry.id in cuts
-        else load_statistics(folder / f"{entry.id}.npz", domain.count, entry.path)
-        for entry in entries
-    )
+    magnitudes = Magnitudes(domain.labels)
+
+    def each() -> Iterator[Statistics]:
+        for entry in entries:
+            file = folder / f"{entry.id}.npz"
+            cut = cuts.get(entry.id)
+            found = cut.statistics if cut else load_statistics(file, domain.count, entry.path)
+            magnitudes.add(entry.path, found)
+            yield found
+
+    sketches = merge_statistics(each())
+    magnitudes.warn()
     where = told(entries[0].path) if len(entries) == 1 else f"domain {options.domain}"
     for sketch, label in zip(sketches, domain.labels, strict=True):
         if sketch.filler is not None:

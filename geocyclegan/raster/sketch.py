@@ -8,6 +8,7 @@ the order of the pixels nor on how they were spread over processes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -258,3 +259,24 @@ class BandSketch:
         )
         sketch.bins[arrays["bin_index"]] = arrays["bin_count"]
         return sketch
+
+
+def quantiles_of(
+    arrays: Mapping[str, npt.NDArray[Any]], shares: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """Return quantiles of what `BandSketch.to_arrays` gave, without unfolding it.
+
+    Args:
+        arrays: shapes are described there; one pixel was seen at least.
+        shares: from 0 to 1.
+
+    Returns:
+        The lower edge of the bin of each quantile `(shares,)`; exact where values have their own.
+    """
+    dtype, index = np.dtype(str(arrays["dtype"])), arrays["bin_index"].astype(np.int64)
+    cumulative = np.cumsum(arrays["bin_count"])
+    ranks = np.asarray(shares) * (cumulative[-1] - 1)
+    found = index[np.searchsorted(cumulative, ranks, side="right").clip(max=len(index) - 1)]
+    if BandSketch(dtype.name, bins=np.zeros(1, np.int64)).is_exact:
+        return np.asarray(found + int(np.iinfo(dtype).min), np.float64)
+    return _float_edges(found)
