@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from geocyclegan.chips.layers import polygon_layer, split_layer
 from geocyclegan.errors import OptionError
 from geocyclegan.raster.grid import Grid
 
@@ -30,11 +31,12 @@ class Aoi:
     """The polygons of a vector file.
 
     Args:
-        path: any file that GDAL reads as vectors.
+        path: any file that GDAL reads as vectors; `FILE|layername=NAME` names one of its layers.
         option: the option that named it, for messages.
 
     Raises:
-        OptionError: it cannot be read, or holds no polygon or no CRS.
+        OptionError: it cannot be read, holds no polygon or no CRS, or has several layers and none
+            is named.
     """
 
     def __init__(self, path: Path, option: str = "--aoi") -> None:
@@ -43,8 +45,12 @@ class Aoi:
 
         self.path = path
         self.option = option
+        file, layer = split_layer(path, option)
         try:
-            frame = geopandas.read_file(path)
+            layer = polygon_layer(file, layer, option)
+            frame = geopandas.read_file(file, layer=layer)
+        except OptionError:
+            raise
         except (DataSourceError, OSError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise OptionError(

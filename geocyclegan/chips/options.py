@@ -15,6 +15,7 @@ from geocyclegan.chips.geometry import (
     Geometry,
     Length,
 )
+from geocyclegan.chips.layers import split_layer
 from geocyclegan.chips.manifest import DomainName
 from geocyclegan.errors import NotFoundError, OptionError
 from geocyclegan.files import refuse_as_folder
@@ -144,7 +145,7 @@ class ChipOptions:
         if self.format == "npy" and self.compress != DEFAULT_CODEC:
             raise OptionError(f"--compress {self.compress}: npy files are not compressed")
         for name, file in (("aoi", self.aoi), ("exclude", self.exclude)):
-            if file is not None and not file.exists():
+            if file is not None and not split_layer(file, f"--{name}")[0].exists():
                 raise NotFoundError(f"--{name} {file}: no such file")
         refuse_as_folder(self.out)
 
