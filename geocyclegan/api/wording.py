@@ -30,7 +30,7 @@ def _arguments(verb: str) -> dict[str, str]:
     import click
 
     command: click.Command = importlib.import_module(f"geocyclegan.cli.{verb}").command
-    spelled = {}
+    spelled: dict[str, str] = {}
     for param in command.params:
         name = _NAMES.get(str(param.name), str(param.name))
         if not isinstance(param, click.Option) or name in _ONLY_THERE:

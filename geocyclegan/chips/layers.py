@@ -80,4 +80,4 @@ def polygon_layer(file: Path, layer: str | int | None, option: str) -> str | int
             f"{option} {file}: it has {len(areas)} layers that may hold polygons"
             f" ({', '.join(areas)}); name one: '{file}|layername={areas[0]}'"
         )
-    return (areas or names or [None])[0] if len(names) > 1 else None
+    return (areas or names)[0] if len(names) > 1 else None

@@ -58,8 +58,9 @@ class Spread:
     @classmethod
     def of(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
         """Read what `BandSketch.to_arrays` gave; shapes are described there."""
-        values = map(float, quantiles_of(arrays, _SHARES))
-        return cls(*values, is_float=np.dtype(str(arrays["dtype"])).kind == "f")
+        p10, p25, median, p75, p90, top = map(float, quantiles_of(arrays, _SHARES))
+        is_float = np.dtype(str(arrays["dtype"])).kind == "f"
+        return cls(p10, p25, median, p75, p90, top, is_float)
 
     @property
     def is_fraction(self) -> bool:

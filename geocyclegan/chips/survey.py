@@ -297,7 +297,7 @@ def _facts(
 
 def _warn_of_places(wanted: Domain, facts: Sequence[SceneFacts]) -> None:
     """Say so once if bands are told apart by their place alone, in some scenes or in the others."""
-    found = {}
+    found: dict[str, str] = {}
     for scene in facts:
         if scene.domain.count == wanted.count:
             text = taken_by_place(wanted.names, scene.domain.names, "scenes before it")

@@ -70,7 +70,7 @@ def test_verify_reports_and_raises_nothing(work: Path) -> None:
     assert broken.faults == 1
     assert chip.name in broken.lines[0]
     with pytest.raises(NotFoundError, match="none: no such file or folder"):
-        gcg.verify([work / "model", "none"])
+        gcg.verify((work / "model", "none"))
 
 
 def test_a_loaded_model_is_an_argument(work: Path) -> None:

@@ -142,6 +142,7 @@ def test_a_layer_is_named_where_there_are_several(tmp_path: Path) -> None:
 
     def area(layer: str = "") -> float:
         found = Aoi(Path(f"{project}{layer}")).in_pixels(GRIDS["north-up"], "scene")
+        assert found is not None
         return float(found.area)
 
     add("points")
@@ -167,4 +168,5 @@ def test_a_layer_is_named_where_there_are_several(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no such file"):
         ChipOptions(aoi=Path(f"{project}|layername=lakes"))
     strange.rename(tmp_path / "lakes.gpkg")
-    assert Aoi(tmp_path / "lakes.gpkg").in_pixels(GRIDS["north-up"], "x").area == 3_500
+    project = tmp_path / "lakes.gpkg"
+    assert area() == pytest.approx(3_500)  # as QGIS names it

@@ -204,7 +204,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     seen: list[Settings] = []
 
     @click.pass_obj
-    def note(settings: Settings, **given: object) -> None:
+    def note(settings: Settings, /, **given: object) -> None:
         seen.append(settings)
 
     monkeypatch.setattr(info.command, "callback", note)
