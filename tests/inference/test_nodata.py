@@ -18,6 +18,8 @@ import geocyclegan as gcg
 from geocyclegan.bundle import load_bundle, save_bundle
 from geocyclegan.cli.main import cli
 from geocyclegan.errors import OptionError
+from geocyclegan.inference.options import TranslateOptions
+from geocyclegan.inference.translate import translate_scene
 from geocyclegan.models.registry import build_generator
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
@@ -174,6 +176,13 @@ def test_what_looks_like_nodata_is_told_with_the_option(
     assert not told("--nodata", line.split("--nodata ")[1].split()[0])
     np.testing.assert_array_equal(read()[1][2:], collar()[2:])
     assert not told("--nodata", "none")
+    # Of the scenes that the model was trained on, chip has said so.
+    bundle, scene = load_bundle(folder), str(work / "filled.tif")
+    for known in ([], [scene]):
+        caplog.clear()
+        trained = replace(bundle, training={"scenes": {"a": known, "b": []}})
+        translate_scene(scene, work / f"{len(known)}.tif", trained, TranslateOptions())
+        assert any("--nodata" in r.getMessage() for r in caplog.records) is not bool(known)
 
 
 def test_by_several_processes(work: Path) -> None:
