@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from geocyclegan.api import Model as Model
     from geocyclegan.api import TrainConfig as TrainConfig
     from geocyclegan.api import TrainResult as TrainResult
+    from geocyclegan.api import VerifyReport as VerifyReport
     from geocyclegan.api import chip as chip
     from geocyclegan.api import chip_pairs as chip_pairs
     from geocyclegan.api import export as export
     from geocyclegan.api import infer as infer
+    from geocyclegan.api import info as info
     from geocyclegan.api import load as load
     from geocyclegan.api import set_progress as set_progress
     from geocyclegan.api import train as train
+    from geocyclegan.api import verify as verify
 
 __version__ = "0.1.0"
 
@@ -35,13 +38,16 @@ __all__ = [
     "Model",
     "TrainConfig",
     "TrainResult",
+    "VerifyReport",
     "chip",
     "chip_pairs",
     "export",
     "infer",
+    "info",
     "load",
     "set_progress",
     "train",
+    "verify",
 ]
 
 

@@ -154,12 +154,25 @@ def write_json(final: Path, value: Any) -> None:
     write_text(final, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def refuse_stdout(out: Path) -> None:
+    """Refuse "-", by which many programs mean standard output.
+
+    Raises:
+        OptionError: that is its name.
+    """
+    if str(out) == "-":
+        raise OptionError(
+            f"--out {out}: nothing is written to standard output; name a file or a folder"
+        )
+
+
 def refuse_as_folder(folder: Path) -> None:
     """Refuse a path that cannot be a folder to write to, before any work.
 
     Raises:
-        OptionError: it or what it should lie in is a file, or it is a URL.
+        OptionError: it or what it should lie in is a file, or it is a URL, or "-".
     """
+    refuse_stdout(folder)
     if _REMOTE.match(folder.as_posix()) and not Path(*folder.parts[:1]).is_dir():
         raise OptionError(
             f"{folder}: outputs are written to folders of this machine; choose one with --out and"

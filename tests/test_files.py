@@ -134,3 +134,13 @@ def test_systems_without_syncfs_flush_each_file(
     monkeypatch.setattr(os, "fsync", flushed.append)
     flush_tree(tmp_path)
     assert len(flushed) == 1
+
+
+@pytest.mark.parametrize("name", ["-", "./-"])
+def test_standard_output_is_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match="--out -: nothing is written to standard output"):
+        make_folder(Path(name))
+    assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@
 Options have the names and the defaults of the command line, with underscores.
 """
 
+from geocyclegan.api.looking import VerifyReport, info, verify
 from geocyclegan.api.model import Model, load
 from geocyclegan.api.verbs import chip, chip_pairs, export, infer, train
 from geocyclegan.chips.options import ChipOptions
@@ -28,11 +29,14 @@ __all__ = [
     "Model",
     "TrainConfig",
     "TrainResult",
+    "VerifyReport",
     "chip",
     "chip_pairs",
     "export",
     "infer",
+    "info",
     "load",
     "set_progress",
     "train",
+    "verify",
 ]

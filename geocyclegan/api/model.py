@@ -13,6 +13,7 @@ import torch
 
 from geocyclegan.api.arrays import ArrayScene, Pixels, mask_of, pixels_of
 from geocyclegan.api.options import path_of, typed
+from geocyclegan.api.wording import python_words
 from geocyclegan.bundle import Bundle, Direction, load_bundle, newest_bundle
 from geocyclegan.device import choose_device
 from geocyclegan.errors import OptionError, SceneError
@@ -238,6 +239,7 @@ class Model:
         generator.freeze(found)
         return generator
 
+    @python_words("export")
     def export(self, out: str | Path | None = None, **given: Any) -> ExportResult:
         """Export one direction of the model.
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from geocyclegan.api.model import Model
 from geocyclegan.api.options import Scenes, listed, path_of, takes, takes_options_of, typed
+from geocyclegan.api.wording import python_words
 from geocyclegan.bundle import load_bundle, newest_bundle
 from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.tiler import ChipReport
@@ -24,6 +26,7 @@ from geocyclegan.training.run import stored_config
 
 
 @takes_options_of(ChipOptions)
+@python_words("chip")
 def chip(scenes: Scenes, **given: Any) -> ChipReport:
     """Cut scenes into the chips of a domain.
 
@@ -62,6 +65,7 @@ class PairOptions(ChipOptions):
 
 
 @takes_options_of(PairOptions)
+@python_words("chip")
 def chip_pairs(
     pairs: Sequence[tuple[str | Path, str | Path]], **given: Any
 ) -> tuple[ChipReport, ChipReport]:
@@ -107,6 +111,7 @@ class TrainOptions(TrainConfig):
 
 
 @takes(TrainOptions)
+@python_words("train")
 def train(chips: str | Path | None = None, **given: Any) -> TrainResult:
     """Train a translation model on chips.
 
@@ -136,14 +141,27 @@ def train(chips: str | Path | None = None, **given: Any) -> TrainResult:
     return train_model(config, resume=bool(resume), overwrite=bool(overwrite))
 
 
-@takes_options_of(InferOptions)
+@dataclass(frozen=True)
+class InferArguments(InferOptions):
+    """The options of `infer`, whose model may be loaded already.
+
+    Attributes:
+        model: run or bundle folder, or what `load` gave; None: the newest run in `runs`.
+    """
+
+    model: Path | Model | None = None  # type: ignore[assignment]
+
+
+@takes_options_of(InferArguments)
+@python_words("infer")
 def infer(scenes: Scenes, **given: Any) -> list[Path]:
     """Translate scenes into Cloud-Optimised GeoTIFFs on their own grid.
 
     Args:
         scenes: files, glob patterns, folders, URLs or sub-dataset names; `()`: those that
             the model's source domain was chipped from.
-        **given: the options of `InferOptions`.
+        **given: the options of `InferOptions`; as `model`, what `load` gave, too, whose device
+            counts then.
 
     Returns:
         The products.
@@ -151,12 +169,19 @@ def infer(scenes: Scenes, **given: Any) -> list[Path]:
     Raises:
         GeoCycleGANError: see `geocyclegan.inference.run.infer_scenes`.
     """
-    return infer_scenes(listed(scenes), InferOptions(**typed(InferOptions, given, "infer")))
+    own = typed(InferArguments, given, "infer")
+    loaded = own.get("model")
+    if not isinstance(loaded, Model):
+        return infer_scenes(listed(scenes), InferOptions(**own))
+    if own.get("cluster") is None:
+        own.setdefault("device", loaded.device.type)
+    options = InferOptions(**own | {"model": loaded.bundle.folder})
+    return infer_scenes(listed(scenes), options, bundle=loaded.bundle)
 
 
 @dataclass(frozen=True)
 class _OfModel:
-    model: str | Path | None = None
+    model: str | Path | Model | None = None
 
 
 @dataclass(frozen=True)
@@ -165,11 +190,12 @@ class _ExportArguments(ExportOptions, _OfModel):
 
 
 @takes(_ExportArguments)
-def export(model: str | Path | None = None, **given: Any) -> ExportResult:
+@python_words("export")
+def export(model: str | Path | Model | None = None, **given: Any) -> ExportResult:
     """Export one direction of a model as ONNX, a torch program or a STAC item.
 
     Args:
-        model: run or bundle folder; None: the newest run in `runs`.
+        model: run or bundle folder, or what `load` gave; None: the newest run in `runs`.
         **given: the options of `ExportOptions`.
 
     Returns:
@@ -179,6 +205,8 @@ def export(model: str | Path | None = None, **given: Any) -> ExportResult:
         GeoCycleGANError: see `geocyclegan.exporting.files.export_model`.
     """
     options = ExportOptions(**typed(ExportOptions, given, "export"))
+    if isinstance(model, Model):
+        return export_model(model.bundle, options)
     return export_model(
         newest_bundle(RUNS) if model is None else load_bundle(path_of("model", model)), options
     )

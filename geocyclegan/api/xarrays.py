@@ -17,7 +17,7 @@ from geocyclegan.inference.levels import SceneLevels, to_tensors
 from geocyclegan.inference.precision import rounded_products
 from geocyclegan.inference.statistics import NormStats
 from geocyclegan.models.generator import Generator
-from geocyclegan.raster.domain import Domain
+from geocyclegan.raster.domain import Domain, name_key
 from geocyclegan.raster.windows import Tile, Window, round_up, tile_plan
 
 if TYPE_CHECKING:
@@ -106,9 +106,10 @@ def _ordered(data: xr.DataArray, source: Domain) -> xr.DataArray:
             " (band, y, x)"
         )
     names = _band_names(data)
-    wanted = [name.casefold() for name in source.names if name]
-    have = [name.casefold() for name in names]
-    if len(wanted) == source.count and len(set(have)) == len(have) and set(wanted) <= set(have):
+    wanted = [name_key(name) for name in source.names if name]
+    have = [name_key(name) for name in names]
+    clear = all(wanted.count(name) == have.count(name) == 1 for name in wanted)
+    if len(wanted) == source.count and clear:
         return data.isel({data.dims[0]: [have.index(name) for name in wanted]})
     if data.shape[0] != source.count:
         raise SceneError(

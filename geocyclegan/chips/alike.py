@@ -6,7 +6,7 @@ import numpy as np
 
 from geocyclegan.raster.align import Raster
 from geocyclegan.raster.bands import SourceBand, listed
-from geocyclegan.raster.domain import BandInfo, Domain
+from geocyclegan.raster.domain import BandInfo, Domain, name_key
 from geocyclegan.raster.radiometry import BandScaling
 
 # Stands in until the statistics of all images are known.
@@ -38,7 +38,7 @@ def difference(first: Domain, second: Domain) -> tuple[str, str] | None:
     if first.count != second.count:
         return _count(first), _count(second)
     pairs = list(zip(first.bands, second.bands, strict=True))
-    if any(a.name and b.name and a.name.casefold() != b.name.casefold() for a, b in pairs):
+    if any(a.name and b.name and name_key(a.name) != name_key(b.name) for a, b in pairs):
         return f"the bands {listed(first.labels)}", f"the bands {listed(second.labels)}"
     if first.dtype != second.dtype:
         return f"{first.dtype} pixels", f"{second.dtype} pixels"

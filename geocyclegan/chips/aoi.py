@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from geocyclegan.chips.layers import polygon_layer, split_layer
 from geocyclegan.errors import OptionError
 from geocyclegan.raster.grid import Grid
 
@@ -32,11 +33,12 @@ class Aoi:
     """The polygons of a vector file.
 
     Args:
-        path: any file that GDAL reads as vectors.
+        path: any file that GDAL reads as vectors; `FILE|layername=NAME` names one of its layers.
         option: the option that named it, for messages.
 
     Raises:
-        OptionError: it cannot be read, or holds no polygon or no CRS.
+        OptionError: it cannot be read, holds no polygon or no CRS, or has several layers and none
+            is named.
     """
 
     def __init__(self, path: Path, option: str = "--aoi") -> None:
@@ -45,8 +47,11 @@ class Aoi:
 
         self.path = path
         self.option = option
+        file, layer = split_layer(path, option)
         try:
-            frame = self._read()
+            frame = self._read(file, polygon_layer(file, layer, option))
+        except OptionError:
+            raise
         except (DataSourceError, shapely.errors.GEOSException, *_UNREADABLE) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise OptionError(
@@ -65,17 +70,17 @@ class Aoi:
             )
         self._geometry = geometry
 
-    def _read(self) -> Any:
-        """Read the file; polygons whose ends do not meet are closed, as QGIS and GDAL do it."""
+    def _read(self, file: Path, layer: str | int | None) -> Any:
+        """Read a layer; polygons whose ends do not meet are closed, as QGIS and GDAL do it."""
         import geopandas
 
         with warnings.catch_warnings():
             # Said below, with the file's name.
             warnings.filterwarnings("ignore", "Non closed ring", RuntimeWarning)
             try:
-                return geopandas.read_file(self.path)
+                return geopandas.read_file(file, layer=layer)
             except shapely.errors.GEOSException as error:
-                frame = geopandas.read_file(self.path, on_invalid="fix")
+                frame = geopandas.read_file(file, layer=layer, on_invalid="fix")
                 log.warning(
                     "%s %s: a polygon in it is not sound (%s); its ends were joined",
                     *(self.option, self.path, str(error).strip().rpartition(": ")[2]),

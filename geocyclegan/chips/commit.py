@@ -21,6 +21,7 @@ from filelock import FileLock
 from geocyclegan.chips.choose import Choice, CutChip
 from geocyclegan.chips.cut import label_path
 from geocyclegan.chips.geometry import Geometry
+from geocyclegan.chips.magnitudes import Magnitudes
 from geocyclegan.chips.manifest import (
     ChipRow,
     DomainName,
@@ -48,6 +49,7 @@ from geocyclegan.raster.bandfiles import told
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.footprint import footprints
 from geocyclegan.raster.radiometry import fit_scaling
+from geocyclegan.raster.undeclared import filler_advice
 
 log = logging.getLogger(__name__)
 
@@ -261,21 +263,22 @@ def _fit(
         assert old is not None  # for mypy: an entry that was not cut now is an old one
         domain = old.domain
     folder = statistics_folder(options.out, options.domain)
-    sketches = merge_statistics(
-        cuts[entry.id].statistics
-        if entry.id in cuts
-        else load_statistics(folder / f"{entry.id}.npz", domain.count, entry.path)
-        for entry in entries
-    )
+    magnitudes = Magnitudes(domain.labels)
+
+    def each() -> Iterator[Statistics]:
+        for entry in entries:
+            file = folder / f"{entry.id}.npz"
+            cut = cuts.get(entry.id)
+            found = cut.statistics if cut else load_statistics(file, domain.count, entry.path)
+            magnitudes.add(entry.path, found)
+            yield found
+
+    sketches = merge_statistics(each())
+    magnitudes.warn()
     where = told(entries[0].path) if len(entries) == 1 else f"domain {options.domain}"
     for sketch, label in zip(sketches, domain.labels, strict=True):
         if sketch.filler is not None:
-            log.warning(
-                "%s, %s: %.9g is among the valid pixels and is counted as data; if it stands for no"
-                " data, chip again with --nodata %.9g --overwrite, or, where single bands of a"
-                " pixel have it, say so in the file: gdal_edit.py -a_nodata %.9g FILE",
-                *(where, label, *[sketch.filler] * 3),
-            )
+            log.warning("%s, %s: %s", where, label, filler_advice(sketch.filler, "chip"))
             break
     if options.shared_scale:
         _refuse_units(domain)

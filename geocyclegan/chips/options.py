@@ -15,6 +15,7 @@ from geocyclegan.chips.geometry import (
     Geometry,
     Length,
 )
+from geocyclegan.chips.layers import split_layer
 from geocyclegan.chips.manifest import DomainName
 from geocyclegan.errors import NotFoundError, OptionError
 from geocyclegan.files import refuse_as_folder
@@ -124,7 +125,7 @@ class ChipOptions:
             if not 0.0 <= share <= 1.0:
                 raise OptionError(f"--{name} {share:g}: expected a share from 0 to 1")
         if not 0.0 <= self.min_std < float("inf"):
-            raise OptionError(f"--min-std {self.min_std:g}: expected 0 or more")
+            raise OptionError(f"--min-std {self.min_std:g}: expected a finite number, 0 or more")
         if self.workers is not None and self.workers < 1:
             raise OptionError(f"--workers {self.workers}: expected 1 or more")
         if self.workers is not None and self.cluster is not None:
@@ -144,7 +145,7 @@ class ChipOptions:
         if self.format == "npy" and self.compress != DEFAULT_CODEC:
             raise OptionError(f"--compress {self.compress}: npy files are not compressed")
         for name, file in (("aoi", self.aoi), ("exclude", self.exclude)):
-            if file is not None and not file.exists():
+            if file is not None and not split_layer(file, f"--{name}")[0].exists():
                 raise NotFoundError(f"--{name} {file}: no such file")
         refuse_as_folder(self.out)
 

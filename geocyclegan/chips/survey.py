@@ -17,6 +17,7 @@ from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.source import ClassMask, OpenSource, Packing, Source, open_classes
 from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.raster.bandfiles import told
+from geocyclegan.raster.bands import taken_by_place
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.opening import gdal_env
@@ -289,7 +290,22 @@ def _facts(
                 )
             warn_of_gsd(facts[0].domain, found)
         facts.append(found)
+    if wanted is not None and options.bands is None:
+        _warn_of_places(wanted, facts)
     return facts, geometry
+
+
+def _warn_of_places(wanted: Domain, facts: Sequence[SceneFacts]) -> None:
+    """Say so once if bands are told apart by their place alone, in some scenes or in the others."""
+    found: dict[str, str] = {}
+    for scene in facts:
+        if scene.domain.count == wanted.count:
+            text = taken_by_place(wanted.names, scene.domain.names, "scenes before it")
+            found |= {} if text is None else {scene.path: text}
+    if found:
+        path, text = next(iter(found.items()))
+        more = f"; so it is with {len(found) - 1} more" if len(found) > 1 else ""
+        log.warning("%s: %s%s", told(path), text, more)
 
 
 def _check_layers(view: _View, grid: Grid) -> None:

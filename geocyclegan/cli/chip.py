@@ -190,7 +190,8 @@ _selection_options = _grouped(
     click.option(
         "--aoi",
         type=click.Path(path_type=Path),
-        help="Vector file; only chips that its polygons cover are kept.",
+        help="Vector file; only chips that its polygons cover are kept. FILE|layername=NAME names"
+        " one of several layers.",
     ),
     click.option(
         "--min-cover",

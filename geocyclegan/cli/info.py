@@ -68,37 +68,18 @@ def command(
         geocyclegan info sar.tif --json
         geocyclegan info runs/spain
     """  # noqa: D301 - click reads the backspace character
-    from geocyclegan.errors import OptionError, SceneError
+    from geocyclegan.errors import SceneError
     from geocyclegan.raster.picture import save_png
 
-    folder = Path(path)
-    if folder.is_dir() and not _is_scene(folder):
-        if bands is not None:
-            raise OptionError("--bands: it chooses bands of a scene; chips and models have theirs")
-        if nodata is not None:
-            raise OptionError("--nodata: it is for scenes; chips and models have theirs")
+    _refuse_for_folders(path, bands, nodata)
     pictures = {"quicklook": quicklook, "histogram": histogram}
     for option, file in pictures.items():
         if file is not None:
             _refuse_picture(option, file, path, overwrite)
-    image: Image | None = None
-    bars: Image | None = None
-    if (folder / "model.json").exists() or (folder / "model" / "model.json").exists():
-        from geocyclegan.bundle import load_bundle
-        from geocyclegan.cli.facts import model_facts
-
-        if quicklook is not None or histogram is not None:
-            option = "histogram" if quicklook is None else "quicklook"
-            raise OptionError(f"--{option}: a model has no pixels; name a scene or chips")
-        facts = model_facts(load_bundle(folder))
-        pictures = {}
-    elif folder.is_dir() and not _is_scene(folder):
-        facts, image = _chips(folder, quicklook is not None)
-        bars = _chip_histograms(folder) if histogram is not None else None
-    else:
-        draw, count = quicklook is not None, histogram is not None
-        facts, image, bars = _scene(path, bands, nodata, draw, count)
-    facts |= {name: None if file is None else str(file) for name, file in pictures.items()}
+    draw, count = quicklook is not None, histogram is not None
+    facts, image, bars = look(path, bands, nodata, draw=draw, count=count)
+    if facts["kind"] != "model":
+        facts |= {name: None if file is None else str(file) for name, file in pictures.items()}
     if not as_json:
         click.echo("\n".join(_LINES[facts["kind"]](facts)))
     if quicklook is not None:
@@ -115,6 +96,64 @@ def command(
     for name, file in (("quick-look", quicklook), ("histogram", histogram)):
         if file is not None:
             click.echo(f"{name}: {file}")
+
+
+def _refuse_for_folders(path: str, bands: Sequence[str] | None, nodata: float | None) -> None:
+    """Refuse what is for scenes only.
+
+    Raises:
+        OptionError: it is given, and the path is a folder of chips or a model.
+    """
+    from geocyclegan.errors import OptionError
+
+    folder = Path(path)
+    if folder.is_dir() and not _is_scene(folder):
+        if bands is not None:
+            raise OptionError("--bands: it chooses bands of a scene; chips and models have theirs")
+        if nodata is not None:
+            raise OptionError("--nodata: it is for scenes; chips and models have theirs")
+
+
+def look(
+    path: str,
+    bands: Sequence[str] | None = None,
+    nodata: float | None = None,
+    *,
+    draw: bool = False,
+    count: bool = False,
+) -> tuple[Facts, Image | None, Image | None]:
+    """Say what a scene, a chip folder or a model is.
+
+    Args:
+        path: what to look at.
+        bands: bands of a scene, by number or description; None: all but alpha.
+        nodata: stored number that stands for no data in a scene that does not say so.
+        draw: draw a picture, too.
+        count: draw histograms, too.
+
+    Returns:
+        What it is, and the two RGB pictures `(height, width, 3)`; None where they were not asked
+        for or there is no valid pixel.
+
+    Raises:
+        GeoCycleGANError: it cannot be read, or an option is not for its kind.
+    """
+    from geocyclegan.errors import OptionError
+
+    _refuse_for_folders(path, bands, nodata)
+    folder = Path(path)
+    if (folder / "model.json").exists() or (folder / "model" / "model.json").exists():
+        from geocyclegan.bundle import load_bundle
+        from geocyclegan.cli.facts import model_facts
+
+        if draw or count:
+            option = "quicklook" if draw else "histogram"
+            raise OptionError(f"--{option}: a model has no pixels; name a scene or chips")
+        return model_facts(load_bundle(folder)), None, None
+    if folder.is_dir() and not _is_scene(folder):
+        facts, image = _chips(folder, draw)
+        return facts, image, _chip_histograms(folder) if count else None
+    return _scene(path, bands, nodata, draw, count)
 
 
 def _refuse_picture(option: str, file: Path, path: str, overwrite: bool) -> None:

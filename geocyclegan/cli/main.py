@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from geocyclegan.cli.endings import one_line
+from geocyclegan.cli.groups import HelpfulGroup, settings_options, with_settings
 from geocyclegan.cli.options import Settings
 from geocyclegan.cli.parent import follow_stdin
 from geocyclegan.cli.streams import open_missing_streams, why_not_written
@@ -33,7 +34,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(HelpfulGroup):
     """A group whose commands are imported when they are run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -47,8 +48,7 @@ class LazyGroup(click.Group):
         # A word of Python is no name of a module that other modules could import.
         name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
         module = importlib.import_module(f"geocyclegan.cli.{name}")
-        command: click.Command = module.command
-        return command
+        return with_settings(module.command, settle)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -67,6 +67,7 @@ class LazyGroup(click.Group):
     epilog="Exit codes: 0 done; 1 the data, the model or the output is at fault; 2 the command is;"
     " 130 interrupted; 143 terminated. Completion: eval"
     ' "$(_GEOCYCLEGAN_COMPLETE=bash_source geocyclegan)", likewise zsh_source and fish_source.',
+    params=settings_options(),
 )
 @click.option(
     "--version",
@@ -76,16 +77,6 @@ class LazyGroup(click.Group):
     callback=show_version,
     help="Show the version, and those of GDAL, PROJ, torch and CUDA for bug reports.",
 )
-@click.option("-v", "--verbose", count=True, help="Say more; twice for even more.")
-@click.option("-q", "--quiet", count=True, help="Say less; results and errors only.")
-@click.option(
-    "--progress",
-    type=click.Choice(["bar", "json", "none"]),
-    default=None,
-    help="How to show progress: a bar, JSON lines on standard error, or not at all.  "
-    "[default: bar on a terminal, none elsewhere]",
-)
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def cli(ctx: click.Context, verbose: int, quiet: int, progress: str | None, debug: bool) -> None:
     """Translate whole georeferenced scenes between imaging domains, without pixel pairs.
@@ -98,6 +89,18 @@ def cli(ctx: click.Context, verbose: int, quiet: int, progress: str | None, debu
 
     `geocyclegan demo` runs these four on sample scenes that come with the package.
     """  # noqa: D301 - click reads the backspace character
+    ctx.obj = settle(verbose, quiet, progress, debug)
+
+
+def settle(verbose: int, quiet: int, progress: str | None, debug: bool) -> Settings:
+    """Put the options that all commands share into effect.
+
+    Args:
+        verbose: how many times -v was given.
+        quiet: how many times -q was given.
+        progress: "bar", "json", "none", or None for what fits the terminal.
+        debug: show tracebacks.
+    """
     from geocyclegan.progress import LineHandler, ProgressKind, set_progress
 
     level = logging.WARNING - 10 * (verbose - quiet)
@@ -112,7 +115,7 @@ def cli(ctx: click.Context, verbose: int, quiet: int, progress: str | None, debu
     automatic: ProgressKind = "bar" if is_seen and not quiet else "none"
     kind: ProgressKind = progress or automatic  # type: ignore[assignment]
     set_progress(kind)
-    ctx.obj = Settings(verbosity=verbose - quiet, quiet=bool(quiet), progress=kind, debug=debug)
+    return Settings(verbosity=verbose - quiet, quiet=bool(quiet), progress=kind, debug=debug)
 
 
 def main() -> None:

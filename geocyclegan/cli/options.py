@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is given before the command; every command finds it as `ctx.obj`.
+    """What all commands are given, before them or after; every command finds it as `ctx.obj`.
 
     Attributes:
         verbosity: 0, or how many times -v was given.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from geocyclegan.cli.groups import HelpfulGroup
 from geocyclegan.cli.options import Settings, overwrite_option
 
 _profile_option = click.option(
@@ -15,7 +16,7 @@ _profile_option = click.option(
 )
 
 
-@click.group("qgis")
+@click.group("qgis", cls=HelpfulGroup)
 def command() -> None:
     """Put the three verbs into QGIS's Processing toolbox.
 

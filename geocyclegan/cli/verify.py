@@ -34,7 +34,7 @@ def command(settings: Settings | None, /, paths: tuple[Path, ...]) -> None:
     for path in paths:
         if not path.exists():
             raise NotFoundError(f"{path}: no such file or folder")
-        lines, faults = _verify(path)
+        lines, faults = find_damage(path)
         if faults:
             damaged.append((path, faults))
         if faults or not quiet:
@@ -46,7 +46,7 @@ def command(settings: Settings | None, /, paths: tuple[Path, ...]) -> None:
         raise ChipsError(f"{path}{more}: {faults} damaged or missing; {remedy}")
 
 
-def _verify(path: Path) -> tuple[list[str], int]:
+def find_damage(path: Path) -> tuple[list[str], int]:
     """Return what to say about a path, and how many things are wrong."""
     if path.name == "model.json":
         path = path.parent

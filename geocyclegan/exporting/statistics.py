@@ -112,7 +112,7 @@ def _crops(
     with gdal_env(), Scene(path, bands, amplitude=source.amplitude) as scene:
         scene.leave_out(source.undeclared)
         height, width = scene.grid.shape
-        levels = SceneLevels(Adapted(scene, source), source, height, width)
+        levels = SceneLevels(Adapted(scene, source, trusted=True), source, height, width)
         grid = CellGrid.plan(
             *scene.grid.shape,
             size=bundle.tile,

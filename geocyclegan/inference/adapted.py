@@ -10,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from geocyclegan.raster.bandfiles import told
+from geocyclegan.raster.bands import listed
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
+from geocyclegan.raster.sketch import usual_filler
+from geocyclegan.raster.undeclared import filler_advice
 from geocyclegan.raster.windows import Window
 
 log = logging.getLogger(__name__)
@@ -72,30 +75,69 @@ class _Range:
         )
 
 
+class _Filler:
+    """Notices values that usually stand for no data among the valid pixels of a scene.
+
+    Args:
+        scene: open.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self._path, self._labels = told(scene.path), [band.label for band in scene.bands]
+        # Those values are negative or huge.
+        self._over = np.dtype(scene.dtype).kind == "u"
+
+    def look(self, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> None:
+        """Look at all pixels of a window, as they are stored; warn once."""
+        if self._over or not pixels.size:
+            return
+        # What is not valid takes part at first: to leave it out takes longer, and most have none.
+        # NaN, though, hides all other values.
+        ends = pixels.min(axis=(1, 2)), pixels.max(axis=(1, 2))
+        if not any(math.isnan(end) or usual_filler(end) for end in map(float, np.ravel(ends))):
+            return
+        values = pixels[:, valid]
+        for label, band in zip(self._labels, values, strict=True):
+            found = usual_filler(float(band.min()), float(band.max())) if band.size else None
+            if found is not None:
+                self._over = True
+                log.warning("%s, %s: %s", self._path, label, filler_advice(found, "infer"))
+                return
+
+
 class Adapted:
     """A scene in the stored numbers of its domain: differing scale and offset tags are applied.
 
     Args:
         scene: open.
         domain: of the scenes that the model knows.
+        trusted: no value of it is suspected of standing for no data.
     """
 
-    def __init__(self, scene: Scene, domain: Domain) -> None:
+    def __init__(self, scene: Scene, domain: Domain, *, trusted: bool = False) -> None:
         self._scene = scene
+        self._filler = None if trusted else _Filler(scene)
         height, width = scene.grid.shape
         enough = max(1, min(_SAMPLES, height * width // 64))
         self._range = _Range(domain, told(scene.path), enough)
         self._factors = []
+        unclear: dict[tuple[float, ...], list[str]] = {}
         for band, wanted in zip(scene.bands, domain.bands, strict=True):
             ours, theirs = (band.scale, band.offset), (wanted.scale, wanted.offset)
             if ours != theirs and (1.0, 0.0) in (ours, theirs):
-                log.warning(
-                    "%s: scale and offset of %s are %g and %g, those of the training scenes %g and"
-                    " %g; the stored numbers are taken as they are",
-                    *(told(scene.path), band.label, *ours, *theirs),
-                )
+                unclear.setdefault((*ours, *theirs), []).append(band.label)
                 theirs = ours
             self._factors.append((ours[0] / theirs[0], (ours[1] - theirs[1]) / theirs[0]))
+        if unclear:
+            log.warning(
+                "%s: scale and offset of %s; the stored numbers are taken as they are",
+                told(scene.path),
+                "; ".join(
+                    f"{listed(labels)} are {ours:g} and {offset:g}, those of the training scenes"
+                    f" {theirs:g} and {shift:g}"
+                    for (ours, offset, theirs, shift), labels in unclear.items()
+                ),
+            )
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Read a window that lies inside the scene.
@@ -110,6 +152,8 @@ class Adapted:
         # GDAL's options hold for a thread, and this is the reader's.
         with gdal_env():
             pixels, valid = self._scene.read(window)
+        if self._filler is not None:
+            self._filler.look(pixels, valid)
         if any(factor != (1.0, 0.0) for factor in self._factors):
             gains, offsets = np.array(self._factors, np.float64).T[:, :, None, None]
             pixels = pixels * gains + offsets

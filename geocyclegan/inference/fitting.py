@@ -15,7 +15,7 @@ from geocyclegan.inference.style import use_style
 from geocyclegan.models.generator import Generator
 from geocyclegan.raster import stack
 from geocyclegan.raster.bandfiles import told
-from geocyclegan.raster.bands import bands_for
+from geocyclegan.raster.bands import bands_for, taken_by_place
 from geocyclegan.raster.domain import Domain
 from geocyclegan.raster.opening import gdal_env
 from geocyclegan.raster.scene import Scene
@@ -51,6 +51,11 @@ def open_scene(
         stack.open_scene(scene_path, bands, amplitude=amplitude) as scene,
     ):
         _check(scene, source)
+        if options.bands is None:
+            names = [band.name for band in scene.bands]
+            by_place = taken_by_place(source.names, names, "the training scenes")
+            if by_place is not None:
+                log.warning("%s: %s", told(scene_path), by_place)
         scene.leave_out(_undeclared(scene, source, options))
         yield scene
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from geocyclegan import __version__
 from geocyclegan.bundle import Bundle, Direction
+from geocyclegan.raster.corners import area_or_point
 from geocyclegan.raster.scene import Scene
 
 
@@ -26,7 +27,7 @@ def tags_of(
     undeclared = scene.undeclared
     nodata = {} if undeclared is None else {"GEOCYCLEGAN_SOURCE_NODATA": f"{undeclared:.9g}"}
     return {
-        "AREA_OR_POINT": "Area",
+        "AREA_OR_POINT": area_or_point(scene.area_or_point, scene.grid),
         "SYNTHETIC": "YES",
         "TIFFTAG_SOFTWARE": f"geocyclegan {__version__}",
         "GEOCYCLEGAN_MODEL_SHA256": bundle.sha256,

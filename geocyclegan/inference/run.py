@@ -121,6 +121,7 @@ def infer_scenes(
     options: InferOptions,
     finished: Callable[[Path], None] = lambda product: None,
     failed: Callable[[GeoCycleGANError], None] = lambda error: None,
+    bundle: Bundle | None = None,
 ) -> list[Path]:
     """Translate scenes into products, each whole or absent.
 
@@ -130,6 +131,7 @@ def infer_scenes(
         options: how.
         finished: called with each product.
         failed: called with the error of each scene that fails, where there are several.
+        bundle: the model, if it is loaded already; None: as the options say.
 
     Returns:
         The products.
@@ -144,7 +146,7 @@ def infer_scenes(
     """
     if options.cluster is not None and options.devices != "1":
         raise OptionError("--devices: on a cluster each worker has one; leave it out")
-    bundle = options.bundle()
+    bundle = options.bundle() if bundle is None else bundle
     how = options.translation(bundle)
     sources = (
         expand_scenes(scenes, stack=options.stack, synthetic="alone")

@@ -185,7 +185,10 @@ def prepare(
         masked=scene.may_have_invalid,
     )
     kept = KeptPieces(out, job, active=engine.count(*shape) >= KEPT_FROM_TILES)
-    return SceneWork(engine, Adapted(scene, source), spec, kept)
+    # Of its own scenes, chip has said so; and "none" says that there is no such value.
+    trained_on = dict(bundle.training.get("scenes", {})).get(options.direction[0], [])
+    trusted = options.nodata == "none" or scene.path in trained_on
+    return SceneWork(engine, Adapted(scene, source, trusted=trusted), spec, kept)
 
 
 def _translate_into(

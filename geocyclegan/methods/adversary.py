@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -32,8 +33,8 @@ class Adversary:
 
     def __init__(self, kind: GanKind, penalty: float | None = None) -> None:
         self.loss = GanLoss(kind)
-        if penalty is not None and not penalty >= 0:
-            raise OptionError(f"gradient_penalty is {penalty}; expected 0 or more")
+        if penalty is not None and not 0 <= penalty < math.inf:
+            raise OptionError(f"gradient_penalty is {penalty}; expected a finite number, 0 or more")
         self.penalty = _GRADIENT_PENALTY if penalty is None else penalty
 
     def error(

@@ -10,6 +10,7 @@ it is an identity of content.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -73,8 +74,10 @@ class CutConfig:
             raise OptionError(f"direction is {self.direction!r}; choose one of: a2b, b2a")
         if self.patches < 2:
             raise OptionError(f"patches is {self.patches}; expected 2 or more")
-        if not self.temperature > 0:
-            raise OptionError(f"temperature is {self.temperature}; expected more than 0")
+        if not 0 < self.temperature < math.inf:
+            raise OptionError(
+                f"temperature is {self.temperature}; expected a finite number above 0"
+            )
         # What they have to say about their numbers, before any network is built.
         self.adversary(), self.pair_hints()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -42,8 +43,10 @@ class CycleTerms:
         require_in_range("cycle_features", self.features)
         require_in_range("cycle_end", self.end)
         for name in ("gradient", "spectral_angle"):
-            if not getattr(self, name) >= 0:
-                raise OptionError(f"{name} is {getattr(self, name)}; expected 0 or more")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise OptionError(
+                    f"{name} is {getattr(self, name)}; expected a finite number, 0 or more"
+                )
 
     def losses(
         self,

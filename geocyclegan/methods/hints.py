@@ -6,6 +6,7 @@ An unpaired method may settle on a flipped meaning that its losses cannot notice
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -42,8 +43,10 @@ class PairHints:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value >= 0:
-                raise OptionError(f"weight {name} of pairs is {value}; expected 0 or more")
+            if not 0 <= value < math.inf:
+                raise OptionError(
+                    f"weight {name} of pairs is {value}; expected a finite number, 0 or more"
+                )
 
     def losses(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
@@ -69,16 +70,18 @@ def check_numbers(config: Any, weights: Sequence[str]) -> None:
 
     Args:
         config: has `lr`, `beta1` and `beta2`.
-        weights: names of its fields that must be 0 or more.
+        weights: names of its fields that must be finite and 0 or more.
 
     Raises:
         OptionError: names the first number that is out of range.
     """
     for name in weights:
-        if not getattr(config, name) >= 0:
-            raise OptionError(f"{name} is {getattr(config, name)}; expected 0 or more")
-    if not config.lr > 0:
-        raise OptionError(f"lr is {config.lr}; expected more than 0")
+        if not 0 <= getattr(config, name) < math.inf:
+            raise OptionError(
+                f"{name} is {getattr(config, name)}; expected a finite number, 0 or more"
+            )
+    if not 0 < config.lr < math.inf:
+        raise OptionError(f"lr is {config.lr}; expected a finite number above 0")
     for name in ("beta1", "beta2"):
         if not 0 <= getattr(config, name) < 1:
             raise OptionError(f"{name} is {getattr(config, name)}; expected 0 ≤ {name} < 1")

@@ -53,8 +53,10 @@ class SemanticConfig(CycleGANConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.lambda_semantic >= 0:
-            raise OptionError(f"lambda_semantic is {self.lambda_semantic}; expected 0 or more")
+        if not 0 <= self.lambda_semantic < math.inf:
+            raise OptionError(
+                f"lambda_semantic is {self.lambda_semantic}; expected a finite number, 0 or more"
+            )
 
 
 class Semantic(CycleGAN):

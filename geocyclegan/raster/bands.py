@@ -13,7 +13,7 @@ from typing import Any
 from rasterio.enums import ColorInterp
 
 from geocyclegan.errors import OptionError, SceneError
-from geocyclegan.raster.domain import Domain
+from geocyclegan.raster.domain import Domain, name_key
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,8 @@ def describe_bands(dataset: Any) -> tuple[SourceBand, ...]:
     return tuple(
         SourceBand(
             index=i + 1,
-            name=dataset.descriptions[i] or (colors[i] if colors[i] in _COLOURS else None),
+            name=(dataset.descriptions[i] or "").strip()
+            or (colors[i] if colors[i] in _COLOURS else None),
             dtype=dataset.dtypes[i],
             nodata=dataset.nodatavals[i],
             unit=dataset.units[i] or None,
@@ -103,7 +104,7 @@ def color_names(dataset: Any) -> list[str]:
 def resolve_bands(
     wanted: Sequence[str | int], names: Sequence[str | None], where: str
 ) -> list[int]:
-    """Turn numbers ("3", "2-4") and descriptions ("B04", any case) into band numbers from 1.
+    """Turn numbers ("3", "2-4") and descriptions ("B04", "b4") into band numbers from 1.
 
     Args:
         wanted: what was asked for; text may be a description, even one that is a number, and a
@@ -114,15 +115,20 @@ def resolve_bands(
     Raises:
         OptionError: a band does not exist, is asked for twice, or shares its name with others.
     """
+    # By its letters first: of B2 and B02 in one file, each can be asked for.
     by_name: dict[str, list[int]] = {}
+    by_key: dict[str, list[int]] = {}
     for i, name in enumerate(names, start=1):
-        by_name.setdefault((name or "").casefold(), []).append(i)
+        by_name.setdefault((name or "").strip().casefold(), []).append(i)
+        by_key.setdefault(name_key(name), []).append(i)
     found: list[int] = []
     for item in wanted:
         text = str(item).strip()
         number = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-        if isinstance(item, str) and text and text.casefold() in by_name:
-            same = by_name[text.casefold()]
+        same = by_name.get(text.casefold(), []) if isinstance(item, str) and text else []
+        if not same and number is None and text:
+            same = by_key.get(name_key(text), [])
+        if same:
             if len(same) > 1:
                 raise OptionError(
                     f"--bands {text}: {where} has {len(same)} bands of that name"
@@ -163,8 +169,8 @@ def bands_for(domain: Domain, there: Sequence[SourceBand], where: str) -> list[i
         SceneError: they are not there; it names what the model wants and what the scene has.
     """
     have = [band for band in there if band.color != "alpha"]
-    wanted = [None if name is None else name.casefold() for name in domain.names]
-    found = [None if band.name is None else band.name.casefold() for band in have]
+    wanted = [name_key(name) or None for name in domain.names]
+    found = [name_key(band.name) or None for band in have]
     # A name that several bands have says nothing.
     if all(name and wanted.count(name) == found.count(name) == 1 for name in wanted):
         return [have[found.index(name)].index for name in wanted]
@@ -190,6 +196,32 @@ def _is_same_order(wanted: Sequence[str | None], found: Sequence[str | None]) ->
     return all(
         one == other if one and other else one not in known and other not in known
         for one, other in zip(wanted, found, strict=True)
+    )
+
+
+def taken_by_place(
+    known: Sequence[str | None], found: Sequence[str | None], others: str
+) -> str | None:
+    """Say that bands are told apart by their place alone, since only one side names them.
+
+    Args:
+        known: names of the bands that are wanted, None where there is none.
+        found: names of as many bands of a scene.
+        others: what to call those who know the bands, in plural.
+
+    Returns:
+        What to say of the scene; None where names decide, no side has any, or one band is left.
+    """
+    pairs = list(zip(known, found, strict=True))
+    if sum(bool(one) != bool(other) for one, other in pairs) < 2:
+        return None
+    labels = listed([one or other or "one without a name" for one, other in pairs])
+    if any(one and not other for one, other in pairs):
+        named = "does not name all of its bands" if any(found) else "names no bands"
+        return f"it {named}; they are taken to be {labels}, in this order (--bands chooses)"
+    return (
+        f"its bands are {labels}; {others} name none, so they are taken in this order (--bands"
+        " chooses)"
     )
 
 

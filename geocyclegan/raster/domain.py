@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -11,6 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from geocyclegan.raster.radiometry import BandScaling, Radiometry
+
+_LEADING_ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")
+
+
+def name_key(name: str | None) -> str:
+    """Return what the name of a band is compared by: `B2`, `b02` and `"B02 "` are one band.
+
+    Capitals, spaces around it and leading zeros of its numbers make no difference. "" where there
+    is no name.
+    """
+    return _LEADING_ZEROS.sub("", (name or "").strip().casefold())
 
 
 @dataclass(frozen=True)
@@ -226,20 +238,21 @@ def cast_values(
 def shared_bands(a: Domain, b: Domain) -> tuple[tuple[int, int], ...]:
     """Pairs (index in A, index in B) of the bands that both domains name alike.
 
-    Names are compared without regard to case; bands without a name are like no other.
+    Names are compared by `name_key`; bands without a name are like no other, nor are those whose
+    name several bands of a domain have.
     """
-    where = {name.casefold(): i for i, name in enumerate(b.names) if name}
+    in_a, in_b = ([name_key(name) for name in domain.names] for domain in (a, b))
     return tuple(
-        (i, where[name.casefold()])
-        for i, name in enumerate(a.names)
-        if name and name.casefold() in where
+        (i, in_b.index(key))
+        for i, key in enumerate(in_a)
+        if key and in_a.count(key) == in_b.count(key) == 1
     )
 
 
 def mapped_bands(text: str, a: Domain, b: Domain) -> tuple[tuple[int, int], ...]:
     """Pairs (index in A, index in B) of the bands that a text such as "B04=red,B08=4" names.
 
-    Bands are named by description, without regard to case, or by number from 1.
+    Bands are named by description, see `name_key`, or by number from 1.
 
     Raises:
         ValueError: the text is not of that form, or names a band that does not exist, or one twice.
@@ -259,9 +272,14 @@ def mapped_bands(text: str, a: Domain, b: Domain) -> tuple[tuple[int, int], ...]
 
 
 def _band_index(name: str, domain: Domain, side: str) -> int:
-    names = [known.casefold() for known in domain.labels]
-    if name.casefold() in names:
-        return names.index(name.casefold())
+    exact = [known.casefold() for known in domain.labels]
+    if name.casefold() in exact:
+        return exact.index(name.casefold())
     if name.isdigit() and 1 <= int(name) <= domain.count:
         return int(name) - 1
+    same = [i for i, known in enumerate(domain.labels) if name_key(known) == name_key(name)]
+    if len(same) > 1:
+        raise ValueError(f"{side} has {len(same)} bands that {name} may be; name them by number")
+    if same:
+        return same[0]
     raise ValueError(f"{side} has no band {name}; it has {', '.join(domain.labels)}")

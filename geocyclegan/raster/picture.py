@@ -6,7 +6,6 @@ image and its translation are stretched alike.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from geocyclegan.errors import OutputError
 from geocyclegan.files import atomic_write
-from geocyclegan.raster.domain import Domain
+from geocyclegan.raster.domain import Domain, name_key
 
 # Names of the visible bands: of colours, of Sentinel-2, and of Landsat 8 and 9 when they say so.
 _VISIBLE = (
@@ -35,8 +34,8 @@ def choose_bands(names: Sequence[str | None]) -> tuple[int, ...]:
         Indexes from 0: the visible bands where they are named, the first three otherwise, both of
         two (their difference fills the third colour), or the one that there is.
     """
-    # "B04" and "B4" are one band; "B4, red" is not looked into.
-    known = {re.sub(r"^b0*(\d+)$", r"b\1", (n or "").casefold()): i for i, n in enumerate(names)}
+    # "B4, red" is not looked into.
+    known = {name_key(name): i for i, name in enumerate(names)}
     for wanted in _VISIBLE:
         if all(name in known for name in wanted):
             return tuple(known[name] for name in wanted)

@@ -145,6 +145,12 @@ class Scene:
         return short_name(self.path)
 
     @property
+    def area_or_point(self) -> str | None:
+        """What the file says of the coordinates of its pixels: "Area", "Point" or nothing."""
+        found: str | None = self._dataset.tags().get("AREA_OR_POINT")
+        return found
+
+    @property
     def dtype(self) -> str:
         """Pixel type of what `read` returns."""
         if self._is_complex:

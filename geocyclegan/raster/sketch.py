@@ -8,6 +8,7 @@ the order of the pixels nor on how they were spread over processes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -25,6 +26,14 @@ _FILLERS = (
     *(-999.0, -9999.0, -99999.0, -32767.0, -32768.0, -2147483648.0),
     *(-1e20, 1e20, -_LARGEST, _LARGEST, 9.96921e36),
 )
+
+
+def usual_filler(*values: float) -> float | None:
+    """Return the first of some values that programs usually write where there is no data."""
+    for value in values:
+        if any(abs(value - known) <= 1e-5 * abs(known) for known in _FILLERS):
+            return value
+    return None
 
 
 def _float_bins(values: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
@@ -173,10 +182,7 @@ class BandSketch:
     @property
     def filler(self) -> float | None:
         """The smallest or largest value, if it is one that usually stands for no data."""
-        for value in (self.minimum, self.maximum):
-            if self.count and any(abs(value - known) <= 1e-5 * abs(known) for known in _FILLERS):
-                return value
-        return None
+        return usual_filler(self.minimum, self.maximum) if self.count else None
 
     def quantile(self, share: float) -> float:
         """Return the value below which `share` (0 to 1) of the pixels lie.
@@ -253,3 +259,24 @@ class BandSketch:
         )
         sketch.bins[arrays["bin_index"]] = arrays["bin_count"]
         return sketch
+
+
+def quantiles_of(
+    arrays: Mapping[str, npt.NDArray[Any]], shares: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """Return quantiles of what `BandSketch.to_arrays` gave, without unfolding it.
+
+    Args:
+        arrays: shapes are described there; one pixel was seen at least.
+        shares: from 0 to 1.
+
+    Returns:
+        The lower edge of the bin of each quantile `(shares,)`; exact where values have their own.
+    """
+    dtype, index = np.dtype(str(arrays["dtype"])), arrays["bin_index"].astype(np.int64)
+    cumulative = np.cumsum(arrays["bin_count"])
+    ranks = np.asarray(shares) * (cumulative[-1] - 1)
+    found = index[np.searchsorted(cumulative, ranks, side="right").clip(max=len(index) - 1)]
+    if BandSketch(dtype.name, bins=np.zeros(1, np.int64)).is_exact:
+        return np.asarray(found + int(np.iinfo(dtype).min), np.float64)
+    return _float_edges(found)

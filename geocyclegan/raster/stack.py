@@ -144,6 +144,11 @@ class StackedScene(Scene):
         return tuple(file.path for file in self._files)
 
     @property
+    def area_or_point(self) -> str | None:
+        """What the finest file says of the coordinates of its pixels."""
+        return self._finest.area_or_point
+
+    @property
     def block_shape(self) -> tuple[int, int]:
         """Rows and columns of the blocks of the finest file."""
         return self._finest.block_shape

@@ -76,6 +76,20 @@ def undeclared_value(
     return value if math.isfinite(value) else None
 
 
+def filler_advice(value: float, verb: str) -> str:
+    """Say what to do about a value that usually stands for no data and counts as data.
+
+    Args:
+        value: that was found among the valid pixels.
+        verb: the command to give again.
+    """
+    return (
+        f"{value:.9g} is among the valid pixels and is counted as data; if it stands for no data,"
+        f" {verb} again with --nodata {value:.9g} --overwrite, or, where single bands of a pixel"
+        f" have it, say so in the file: gdal_edit.py -a_nodata {value:.9g} FILE"
+    )
+
+
 def all_hold(pixels: npt.NDArray[Any], value: float) -> npt.NDArray[np.bool_]:
     """Return a mask `(height, width)`: where all bands of `(bands, height, width)` hold a value."""
     wanted = as_pixel(value, pixels.dtype)

@@ -80,9 +80,9 @@ def _check_numbers(config: TrainConfig) -> None:
     for name in _WEIGHTS:
         value = getattr(config, name)
         if value is not None and not (value >= 0 and math.isfinite(value)):
-            raise OptionError(f"{option(name)} {value}: expected 0 or more")
+            raise OptionError(f"{option(name)} {value}: expected a finite number, 0 or more")
     if config.lr is not None and not (config.lr > 0 and math.isfinite(config.lr)):
-        raise OptionError(f"--lr {config.lr}: expected more than 0")
+        raise OptionError(f"--lr {config.lr}: expected a finite number above 0")
     if config.decay is not None and not 0 <= config.decay <= 1:
         raise OptionError(f"--decay {config.decay}: expected a share from 0 to 1")
     for name in RANGES:

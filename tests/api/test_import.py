@@ -67,7 +67,9 @@ def test_arguments_are_those_of_the_command_line(verb: str) -> None:
     command = cli.get_command(click.Context(cli), verb)
     assert command is not None
     given = inspect.signature(getattr(gcg, verb)).parameters
-    names = {name.replace("-", "_") for p in command.params for name in [str(p.name)]}
+    names = {
+        name.replace("-", "_") for p in command.params if p.expose_value for name in [str(p.name)]
+    }
     names = {"config" if name == "config_file" else name for name in names}
     if verb == "chip":
         # Pairs have a function of their own.

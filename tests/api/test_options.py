@@ -133,9 +133,9 @@ GCG: Any = gcg
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: GCG.chip("x.tif", compress="zip"), "--compress zip: expected"),
+        (lambda: GCG.chip("x.tif", compress="zip"), "compress=zip: expected"),
         (lambda: GCG.chip("x.tif", compress=5), "compress=5: expected Codec"),
-        (lambda: GCG.chip("x.tif", size="big"), "--size big"),
+        (lambda: GCG.chip("x.tif", size="big"), "size=big"),
         (lambda: GCG.chip("x.tif", bands=[None]), r"bands=\[None\]: expected a tuple of str"),
         (lambda: GCG.chip("x.tif", overwrite="maybe"), "overwrite='maybe'"),
         (lambda: GCG.infer("x.tif", memory="lots"), "memory='lots': .*amount of memory"),

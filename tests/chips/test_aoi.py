@@ -16,7 +16,8 @@ from shapely.geometry import Point, Polygon
 
 from geocyclegan.chips import aoi as areas
 from geocyclegan.chips.aoi import Aoi
-from geocyclegan.errors import OptionError
+from geocyclegan.chips.options import ChipOptions
+from geocyclegan.errors import NotFoundError, OptionError
 from geocyclegan.raster.grid import Grid
 from geocyclegan.raster.windows import starts
 
@@ -151,3 +152,46 @@ def test_a_polygon_of_one_point_is_one_line(tmp_path: Path) -> None:
     path.write_text(json.dumps({"type": "Polygon", "coordinates": [[[-3.0, 37.9]]]}))
     with pytest.raises(OptionError, match="it holds no polygon"):
         Aoi(path)
+
+
+def test_a_layer_is_named_where_there_are_several(tmp_path: Path) -> None:
+    project = tmp_path / "project.gpkg"
+    frames = {
+        "points": geopandas.GeoDataFrame(geometry=[Point(0, 0)], crs=UTM.to_wkt()),
+        "fields": geopandas.GeoDataFrame(geometry=[box(500_000, 4_199_000, 501_400, 4_200_000)]),
+        "lakes": geopandas.GeoDataFrame(geometry=[box(500_000, 4_199_500, 500_700, 4_200_000)]),
+    }
+
+    def add(name: str) -> None:
+        frames[name].set_crs(UTM.to_wkt()).to_file(project, layer=name)
+
+    def area(layer: str = "") -> float:
+        found = Aoi(Path(f"{project}{layer}")).in_pixels(GRIDS["north-up"], "scene")
+        assert found is not None
+        return float(found.area)
+
+    add("points")
+    add("fields")
+    assert area() == pytest.approx(14_000)  # the only one with polygons
+    add("lakes")
+    with pytest.raises(OptionError, match=r"2 layers .* \(fields, lakes\); name one: '.*=fields'"):
+        area()
+    assert area("|layername=fields") == pytest.approx(14_000)
+    assert area("|layername=lakes") == area("|layerid=2") == pytest.approx(3_500)
+    for layer, message in (
+        ("|layername=roads", "no layer roads; it has points, fields, lakes"),
+        ("|layerid=7", "no layer 7"),
+        ("|subset=id=1", "'subset=id=1' is not understood"),
+        ("|layername=points", "it holds no polygon"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            area(layer)
+    strange = tmp_path / "a|layername=b.gpkg"
+    project.rename(strange)
+    with pytest.raises(OptionError, match="2 layers"):
+        Aoi(strange)
+    with pytest.raises(NotFoundError, match="no such file"):
+        ChipOptions(aoi=Path(f"{project}|layername=lakes"))
+    strange.rename(tmp_path / "lakes.gpkg")
+    project = tmp_path / "lakes.gpkg"
+    assert area() == pytest.approx(3_500)  # as QGIS names it

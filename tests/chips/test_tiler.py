@@ -570,3 +570,34 @@ def test_bands_whose_names_are_numbers_stay_where_they_are(
             assert chip.descriptions == names
             cut = pixels[:, row.row : row.row + chip.height, row.col : row.col + chip.width]
             assert np.array_equal(chip.read(), cut)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_bands_that_are_told_apart_by_place_are_told(
+    make_scene: MakeScene, options: ChipOptions, caplog: pytest.LogCaptureFixture, apart: bool
+) -> None:
+    names = ["nir", "red", "green"]
+    named = make_scene("named.tif", bands=3, names=names)
+    unnamed = [make_scene(f"unnamed{i}.tif", bands=3, seed=i) for i in (1, 2)]
+
+    def told(*runs: list[Path], **more: Any) -> list[str]:
+        caplog.clear()
+        how = replace(options, overwrite=True, val=0.0)
+        together = [[path for run in runs for path in run]]
+        for paths in runs if apart else together:
+            chip_scenes(paths, replace(how, **more))
+            how = replace(how, overwrite=False)
+        return [r.getMessage() for r in caplog.records if "--bands" in r.getMessage()]
+
+    (line,) = told([named], unnamed)
+    assert line.endswith(
+        "unnamed1.tif: it names no bands; they are taken to be nir, red, green, in this order"
+        " (--bands chooses); so it is with 1 more"
+    )
+    (line,) = told(unnamed, [named])
+    assert "named.tif: its bands are nir, red, green; scenes before it name none" in line
+    assert not told(unnamed)
+    assert not told([named], unnamed, bands=("1-3",))
+    # By elimination, the last one has no choice.
+    most = make_scene("most.tif", bands=3, names=["nir", "red", ""])
+    assert not told([named], [most])

@@ -14,6 +14,8 @@ from click.testing import CliRunner
 
 from geocyclegan import __version__
 from geocyclegan.cli.main import COMMANDS, cli
+from geocyclegan.cli.options import Settings
+from geocyclegan.errors import OptionError, SceneError
 from geocyclegan.progress import Progress, print_line
 
 
@@ -232,3 +234,76 @@ def test_progress_that_cannot_be_written_costs_no_work(monkeypatch: pytest.Monke
         progress.update()
         monkeypatch.undo()
         os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # or closing it would fail
+
+
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [
+        (["chp"], "Did you mean geocyclegan chip?"),
+        (["predict"], "Did you mean geocyclegan infer?"),
+        (["help"], "Did you mean geocyclegan --help?"),
+        (["qgis", "instal"], "Did you mean geocyclegan qgis install"),
+        (["qgis", "predict"], "There are install, package, uninstall."),
+        (["qgis", "help"], "Did you mean geocyclegan qgis --help?"),
+        (["xyz"], "There are chip, train, infer,"),
+    ],
+)
+def test_a_misspelt_command_is_guessed(args: list[str], meant: str) -> None:
+    result = CliRunner().invoke(cli, args, prog_name="geocyclegan")
+    assert result.exit_code == 2
+    assert f"No such command {args[-1]!r}. {meant}" in result.stderr
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """A command `info` and a `qgis install` that only note what they were told."""
+    from geocyclegan.cli import info, qgis
+
+    seen: list[Settings] = []
+
+    @click.pass_obj
+    def note(settings: Settings, /, **given: object) -> None:
+        seen.append(settings)
+
+    monkeypatch.setattr(info.command, "callback", note)
+    monkeypatch.setattr(qgis.install_command, "callback", note)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("info x -q", Settings(-1, True)),
+        ("-q info x", Settings(-1, True)),
+        ("-q info x -q", Settings(-2, True)),
+        ("info -vv x", Settings(2)),
+        ("-v info x --verbose", Settings(2)),
+        ("--progress bar info x --progress json", Settings(progress="json")),
+        ("--progress json info x", Settings(progress="json")),
+        ("info x --debug", Settings(debug=True)),
+        ("-v qgis install --debug", Settings(1, debug=True)),
+        ("qgis -v install -v", Settings(2)),
+    ],
+)
+def test_what_all_take_stands_before_the_command_or_after(
+    settled: list[Settings], args: str, expected: Settings
+) -> None:
+    result = CliRunner().invoke(cli, args.split())
+    assert result.exit_code == 0, result.output
+    assert settled == [expected]
+
+
+def test_debug_after_the_command_shows_the_traceback(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.tif"
+    broken.write_text("no raster")
+    for args in (["info", str(broken), "--debug"], ["info", "--debug", str(broken)]):
+        assert isinstance(CliRunner().invoke(cli, args).exception, SceneError)
+    # Even where another option comes before it.
+    args = ["info", "x.tif", "--nodata", "none", "--debug"]
+    assert isinstance(CliRunner().invoke(cli, args).exception, OptionError)
+
+
+def test_help_ends_in_what_all_commands_take() -> None:
+    told = CliRunner().invoke(cli, ["chip", "--help"]).output
+    assert told.index("--overwrite") < told.index("--verbose") < told.index("--debug")
+    assert told.index("--cluster") < told.index("-q, --quiet")

@@ -18,6 +18,8 @@ import geocyclegan as gcg
 from geocyclegan.bundle import load_bundle, save_bundle
 from geocyclegan.cli.main import cli
 from geocyclegan.errors import OptionError
+from geocyclegan.inference.options import TranslateOptions
+from geocyclegan.inference.translate import translate_scene
 from geocyclegan.models.registry import build_generator
 from geocyclegan.raster.domain import BandInfo, Domain
 from geocyclegan.raster.radiometry import BandScaling
@@ -151,6 +153,36 @@ def test_arrays_are_treated_alike(work: Path) -> None:
     data = xarray.DataArray(picture(), dims=("band", "y", "x"))
     placed = model.translate(data, norm_stats="sample")
     np.testing.assert_array_equal(placed.values, told)
+
+
+@pytest.mark.parametrize("fill", [-9999.0, float(np.finfo(np.float32).min)])
+def test_what_looks_like_nodata_is_told_with_the_option(
+    work: Path, make_raster: MakeRaster, caplog: pytest.LogCaptureFixture, fill: float
+) -> None:
+    pixels = np.where(collar(), picture(), fill).astype(np.float32)
+    pixels[:, :2] = np.nan
+    make_raster("filled.tif", pixels, names=("VV", "VH"))
+    folder = load_bundle(save(work / "floats", replace(A, dtype="float32"))).folder
+
+    def told(*arguments: str) -> list[str]:
+        caplog.clear()
+        result = infer("filled.tif", "--model", str(folder), *arguments)
+        assert result.exit_code == 0, result.output
+        return [r.getMessage() for r in caplog.records if "--nodata" in r.getMessage()]
+
+    (line,) = told()
+    assert "filled.tif, VV: " in line
+    # The number in the advice is the one that helps.
+    assert not told("--nodata", line.split("--nodata ")[1].split()[0])
+    np.testing.assert_array_equal(read()[1][2:], collar()[2:])
+    assert not told("--nodata", "none")
+    # Of the scenes that the model was trained on, chip has said so.
+    bundle, scene = load_bundle(folder), str(work / "filled.tif")
+    for known in ([], [scene]):
+        caplog.clear()
+        trained = replace(bundle, training={"scenes": {"a": known, "b": []}})
+        translate_scene(scene, work / f"{len(known)}.tif", trained, TranslateOptions())
+        assert any("--nodata" in r.getMessage() for r in caplog.records) is not bool(known)
 
 
 def test_by_several_processes(work: Path) -> None:

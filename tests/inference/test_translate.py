@@ -18,7 +18,9 @@ from geocyclegan import samples
 from geocyclegan.bundle import Bundle, load_bundle, save_bundle
 from geocyclegan.device import choose_device
 from geocyclegan.errors import OptionError, OutputError, SceneError
+from geocyclegan.inference.adapted import Adapted
 from geocyclegan.inference.engine import EngineOptions
+from geocyclegan.inference.fitting import open_scene
 from geocyclegan.inference.options import TranslateOptions
 from geocyclegan.inference.translate import translate_scene, write_product
 from geocyclegan.models.dense import At
@@ -218,6 +220,20 @@ def test_bands_are_found_by_name_or_taken_by_number(
     assert not (tmp_path / "4").exists()
 
 
+def test_bands_that_are_taken_by_place_are_told(
+    make_raster: MakeRaster, bundle: Bundle, sar: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with rasterio.open(sar) as raw:
+        plain = make_raster("plain.tif", raw.read(), nodata=np.nan)
+    generator = bundle.generator("a2b")
+    for path, bands, expected in ((plain, None, 1), (plain, ["2", "1"], 0), (sar, None, 0)):
+        caplog.clear()
+        with open_scene(str(path), generator, bundle, TranslateOptions(bands=bands)):
+            told = [record.getMessage() for record in caplog.records]
+        assert len(told) == expected
+        assert all("they are taken to be VV, VH, in this order" in line for line in told)
+
+
 def test_scale_and_offset_tags_that_differ_are_applied(
     tmp_path: Path, make_raster: MakeRaster, bundle: Bundle
 ) -> None:
@@ -235,6 +251,17 @@ def test_scale_and_offset_tags_that_differ_are_applied(
         translate_scene(str(path), tmp_path / f"{name}_p.tif", model, options)
         products.append(rasterio.open(tmp_path / f"{name}_p.tif").read())
     np.testing.assert_allclose(products[0], products[1], atol=1e-2)
+
+
+def test_tags_on_one_side_are_told_in_one_line(
+    tmp_path: Path, sar: Path, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    with rasterio.open(sar, "r+") as dataset:
+        dataset.scales, dataset.offsets = (0.5, 0.5), (-1.0, -1.0)
+    with Scene(sar) as scene:
+        Adapted(scene, bundle.domains["a"])
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "scale and offset of VV, VH are 0.5 and -1, those of the training scenes 1 and 0" in line
 
 
 def test_another_resolution_is_warned_about(

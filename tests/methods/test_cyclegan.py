@@ -312,7 +312,9 @@ def test_canonical_defaults() -> None:
     ("options", "message"),
     [
         ({"lambda_c": 1.0}, "has no option 'lambda_c'; it has: gan_loss, .*lambda_a"),
-        ({"lr": 0.0}, "lr is 0.0; expected more than 0"),
+        ({"lr": 0.0}, "lr is 0.0; expected a finite number above 0"),
+        ({"lr": float("inf")}, "lr is inf; expected a finite number above 0"),
+        ({"lambda_a": float("inf")}, "lambda_a is inf; expected a finite number, 0 or more"),
         ({"lambda_a": float("nan")}, "lambda_a is nan"),
         ({"beta1": 1.0}, "expected 0 ≤ beta1 < 1"),
         ({"gan_loss": "wgan"}, "choose one of: lsgan, vanilla"),

@@ -18,7 +18,7 @@ from rasterio.enums import ColorInterp
 from geocyclegan import samples
 from geocyclegan.errors import NotFoundError, OptionError, SceneError
 from geocyclegan.raster.bands import bands_for
-from geocyclegan.raster.domain import BandInfo, Domain
+from geocyclegan.raster.domain import BandInfo, Domain, mapped_bands, shared_bands
 from geocyclegan.raster.radiometry import BandScaling
 from geocyclegan.raster.scene import Scene
 from geocyclegan.raster.sources import expand_scenes
@@ -438,3 +438,30 @@ def test_a_header_with_absurdly_many_bands_is_refused_at_once(
     monkeypatch.setattr("geocyclegan.raster.scene.describe_bands", lambda dataset: 1 / 0)
     with pytest.raises(SceneError, match="1500 bands"):
         Scene(path)
+
+
+def test_spellings_of_a_name_are_one_band(make_raster: MakeRaster) -> None:
+    with Scene(make_raster("rgb.tif", PIXELS, names=("Red", "GREEN", "blue "))) as scene:
+        assert bands_for(domain("blue", "green", "red"), scene.all_bands, "rgb") == [3, 2, 1]
+        assert scene.all_bands[2].name == "blue"
+    path = make_raster("s2.tif", PIXELS, names=("B2", "B3", "B8A"))
+    with Scene(path) as scene:
+        assert bands_for(domain("B8A", "B02"), scene.all_bands, "s2") == [3, 1]
+        with pytest.raises(SceneError, match="wants 1 band"):
+            bands_for(domain("B08"), scene.all_bands, "s2")
+    with Scene(path, ["b03", "b8a"]) as scene:
+        assert [band.index for band in scene.bands] == [2, 3]
+
+
+def test_spellings_that_several_bands_share_are_refused(make_raster: MakeRaster) -> None:
+    path = make_raster("both.tif", PIXELS, names=("B2", "B02", "B3"))
+    with Scene(path, ["B02"]) as scene:  # its very letters
+        assert [band.index for band in scene.bands] == [2]
+        with pytest.raises(SceneError, match="wants 1 band"):
+            bands_for(domain("B002"), scene.all_bands, "both")
+    with pytest.raises(OptionError, match=r"2 bands of that name \(1, 2\); choose by number"):
+        Scene(path, ["B002"])
+    assert shared_bands(domain("B2", "B02", "B3"), domain("B02", "B03")) == ((2, 1),)
+    with pytest.raises(ValueError, match="A has 2 bands that B002 may be; name them by number"):
+        mapped_bands("B002=B3", domain("B2", "B02"), domain("B3"))
+    assert mapped_bands("B02=b03", domain("B2", "B4"), domain("B3")) == ((0, 0),)
