@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,15 @@ from typing import Any
 
 from geocyclegan.api.options import Scenes, listed
 from geocyclegan.api.wording import python_words
-from geocyclegan.cli.facts import Facts
-from geocyclegan.cli.info import look
-from geocyclegan.cli.verify import find_damage
 from geocyclegan.errors import NotFoundError, OptionError
 from geocyclegan.raster.undeclared import parse_nodata
+
+Facts = dict[str, Any]
+
+
+def _command(name: str) -> Any:
+    # When it is called, as for options: the package does without the command line until then.
+    return importlib.import_module(f"geocyclegan.cli.{name}")
 
 
 @python_words("info")
@@ -43,7 +48,7 @@ def info(
         bands = [part.strip() for part in bands.split(",") if part.strip()]
     chosen = None if bands is None else tuple(map(str, bands))
     value = None if nodata is None else parse_nodata(nodata)
-    facts, _, _ = look(str(path), chosen, value)
+    facts: Facts = _command("info").look(str(path), chosen, value)[0]
     return facts
 
 
@@ -86,5 +91,6 @@ def verify(paths: Scenes) -> list[VerifyReport]:
     for path in every:
         if not path.exists():
             raise NotFoundError(f"{path}: no such file or folder")
+    find_damage = _command("verify").find_damage
     found: list[tuple[Path, Any]] = [(path, find_damage(path)) for path in every]
     return [VerifyReport(path, faults, tuple(lines)) for path, (lines, faults) in found]
