@@ -49,7 +49,7 @@ class Aoi:
         self.option = option
         file, layer = split_layer(path, option)
         try:
-            frame = self._read(file, polygon_layer(file, layer, option))
+            frame = self._read(file, layer)
         except OptionError:
             raise
         except (DataSourceError, shapely.errors.GEOSException, *_UNREADABLE) as error:
@@ -77,6 +77,7 @@ class Aoi:
         with warnings.catch_warnings():
             # Said below, with the file's name.
             warnings.filterwarnings("ignore", "Non closed ring", RuntimeWarning)
+            layer = polygon_layer(file, layer, self.option)
             try:
                 return geopandas.read_file(file, layer=layer)
             except shapely.errors.GEOSException as error:

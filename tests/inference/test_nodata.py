@@ -116,7 +116,7 @@ def test_what_no_pixel_can_hold_is_refused(work: Path) -> None:
         assert told in result.stderr
         assert len(result.stderr.splitlines()) == 1
         assert not Path("translated.tif").exists()
-    with pytest.raises(OptionError, match="--nodata off: expected the number"):
+    with pytest.raises(OptionError, match="nodata=off: expected the number"):
         gcg.infer("scene.tif", model=Path("plain"), nodata="off")  # type: ignore[arg-type]
 
 

@@ -164,9 +164,12 @@ def test_virtual_chips_of_a_server(server: Server, scene: Path) -> None:
     server.fail("other", name="scene.tif", methods=["HEAD"])
     with pytest.raises(ChipsError, match=r"scene\.tif: changed since it was chipped"):
         ChipSet.open(out, "a")
+    server.fail("")
+    # A set that holds nothing open, nor what it has read.
+    fresh = ChipSet.open(out, "a")
     server.fail("drop", name="scene.tif")
-    with pytest.raises(ChipsError, match=r"http://.*rows .* cannot be read"):
-        _read_anew(theirs, server)
+    with pytest.raises(ChipsError, match=r"http://.*/scene\.tif.* cannot be read"):
+        _read_anew(fresh, server)
 
 
 def _read_anew(chips: ChipSet, server: Server) -> None:
