@@ -8,9 +8,10 @@ scale, and keeps its statistics in single precision or better whatever the netwo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -214,11 +215,27 @@ class SceneNorm2d(nn.Module):
         return f"{self.channels}, eps={self.eps}, pool={self.pool!r}, scale={self.scale}"
 
 
+class _SumOverRanks(torch.autograd.Function):
+    """The sum over all processes, whose losses each depend on what any of them puts in."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _summed(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _summed(grad)
+
+
+def _summed(x: Tensor) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
 def sum_over_ranks(x: Tensor) -> Tensor:
     """Sum a tensor (any shape, the same in each) over all processes; gradients are summed, too."""
-    from torch.distributed.nn.functional import all_reduce
-
-    total: Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
+    total: Tensor = _SumOverRanks.apply(x)
     return total
 
 

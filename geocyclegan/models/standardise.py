@@ -58,7 +58,7 @@ def standardise_weighted(
     eps: float,
     *,
     together: bool,
-    across: Sum = lambda total: total,
+    across: Sum | None = None,
 ) -> Tensor:
     """Standardise each channel with statistics that see valid pixels only.
 
@@ -69,7 +69,7 @@ def standardise_weighted(
         valid: weights (samples, 1, height, width); None: all are valid.
         eps: added to the variance.
         together: with the statistics of all samples; else, each sample with its own.
-        across: sums statistics over processes.
+        across: sums statistics over processes, in two messages; None: there is one process.
 
     Returns:
         Features of the same shape and dtype, 0 where the weight is.
@@ -77,10 +77,15 @@ def standardise_weighted(
     over = (0, 2, 3) if together else (2, 3)
     weight = x.new_ones(x.shape[0], 1, *x.shape[-2:]) if valid is None else valid.to(x.dtype)
     # The smallest weight that is not zero is far above 1e-12, so only empty samples meet the clamp.
-    total = across(weight.sum(dim=over, keepdim=True)).clamp_min(1e-12)
-    mean = across((x * weight).sum(dim=over, keepdim=True)) / total
-    centred = x - mean
-    var = across((centred.square() * weight).sum(dim=over, keepdim=True)) / total
+    count = weight.sum(dim=over, keepdim=True)
+    total = (x * weight).sum(dim=over, keepdim=True)
+    if across is not None:
+        count, total = across(torch.cat((count, total), dim=1)).split((1, x.shape[1]), dim=1)
+    # The smallest weight that is not zero is far above 1e-12, so only empty samples meet the clamp.
+    count = count.clamp_min(1e-12)
+    centred = x - total / count
+    squares = (centred.square() * weight).sum(dim=over, keepdim=True)
+    var = (squares if across is None else across(squares)) / count
     out: Tensor = _Damped.apply(
         centred * torch.rsqrt(var + eps) * (weight > 0), _damping(var.detach(), eps)
     )
