@@ -76,11 +76,11 @@ def standardise_weighted(
     """
     over = (0, 2, 3) if together else (2, 3)
     weight = x.new_ones(x.shape[0], 1, *x.shape[-2:]) if valid is None else valid.to(x.dtype)
-    # The smallest weight that is not zero is far above 1e-12, so only empty samples meet the clamp.
     count = weight.sum(dim=over, keepdim=True)
     total = (x * weight).sum(dim=over, keepdim=True)
     if across is not None:
-        count, total = across(torch.cat((count, total), dim=1)).split((1, x.shape[1]), dim=1)
+        # One message for both.
+        count, total = torch.split(across(torch.cat((count, total), 1)), [1, x.shape[1]], 1)
     # The smallest weight that is not zero is far above 1e-12, so only empty samples meet the clamp.
     count = count.clamp_min(1e-12)
     centred = x - total / count

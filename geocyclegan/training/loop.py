@@ -42,7 +42,7 @@ from geocyclegan.training.precision import (
     describe_choice,
     is_worth_saying,
 )
-from geocyclegan.training.ranks import Ranks
+from geocyclegan.training.ranks import Ranks, is_broken
 from geocyclegan.training.report import Reporter, is_due
 from geocyclegan.training.resolve import (
     require_same,
@@ -144,11 +144,20 @@ def train(
             with cached(config.cache, run.path, ranks, state.skips) as budget:
                 return _Trainer(config, chips, run, state, stop, ranks, budget, say).fit()
     except GeoCycleGANError as error:
-        if ranks.leads:
+        if ranks.leads or ranks.failed_alone:
             raise
         # The first process says it, once.
         log.debug("process %d ends: %s", ranks.rank, error)
         raise SystemExit(0) from error
+    except RuntimeError as error:
+        if ranks.size == 1 or not is_broken(error):
+            raise
+        if not ranks.leads:
+            raise SystemExit(1) from error
+        raise TrainingError(
+            "another of the processes that train together has ended; it said why if it could; what"
+            " was saved before is as it was, and --resume goes on from there"
+        ) from error
     finally:
         end(ranks)
 
@@ -252,7 +261,8 @@ class _Trainer:
                 lr = state.lr
                 found = self._ranks.together(lambda: [next(batches)[1] for _ in range(count)])
                 state.skips.settle(self._ranks)
-                state.advance(*found)
+                with self._ranks.apart():
+                    state.advance(*found)
                 is_logged = self._due(config.log_every)
                 if is_logged or state.meter.cheap or self._is_noticed():
                     self._ranks.together(self._require_finite_losses)

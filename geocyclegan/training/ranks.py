@@ -12,7 +12,8 @@ wait.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -138,10 +139,14 @@ class Ranks:
         rank: number of this process.
         size: how many there are; more than one needs torch.distributed to be set up.
         local_rank: number of this process on its machine.
+
+    Attributes:
+        failed_alone: whether this process has an error that the others do not know of.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0) -> None:
         self.rank, self.size, self.local_rank = rank, size, local_rank
+        self.failed_alone = False
         self._talk: dist.ProcessGroup | None = None
         if size > 1:
             self._talk = cast(dist.ProcessGroup, dist.new_group(backend="gloo"))
@@ -218,6 +223,20 @@ class Ranks:
             raise next(error for error in everybody if error is not None)
         return cast(T, value)
 
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Let each process do its part of a step, in which it may fail alone.
+
+        `failed_alone` tells afterwards that no other process has the error: it must be said here.
+        """
+        try:
+            yield
+        except GeoCycleGANError as error:
+            if self.size > 1:
+                self.failed_alone = True
+                error.args = (f"process {self.rank}: {error}",)
+            raise
+
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return the means of everybody's numbers by name."""
         if self.size == 1 or not values:
@@ -264,3 +283,11 @@ def _as_ours(error: Exception) -> GeoCycleGANError:
     if isinstance(error, GeoCycleGANError):
         return error
     return TrainingError(f"{type(error).__name__}: {error}")
+
+
+def is_broken(error: BaseException) -> bool:
+    """Whether an error says that another process, which this one wants something of, is gone."""
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        words in said for words in ("gloo", "nccl", "connection closed", "connection reset")
+    )

@@ -38,6 +38,7 @@ def test_the_package_offers_what_the_api_has() -> None:
         gcg.fly  # noqa: B018
 
 
+@pytest.mark.slow
 def test_type_checkers_see_the_options(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

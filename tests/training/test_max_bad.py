@@ -73,7 +73,9 @@ def some(chips: Path, split: str, count: int) -> list[Path]:
     return sorted((chips / split).iterdir())[:count]
 
 
-@pytest.mark.parametrize("harm", [flip, cut, Path.unlink])
+@pytest.mark.parametrize(
+    "harm", [flip, cut, pytest.param(Path.unlink, marks=pytest.mark.slow, id="unlink")]
+)
 def test_bad_chips_are_skipped_named_and_counted(
     tiny: MakeConfig, chips: Path, caplog: pytest.LogCaptureFixture, harm: Callable[[Path], None]
 ) -> None:
@@ -203,7 +205,7 @@ def _stopped_at(step: int, monkeypatch: pytest.MonkeyPatch, config: TrainConfig)
             train(config)
 
 
-@pytest.mark.parametrize("method", ["cyclegan", "pix2pix"])
+@pytest.mark.parametrize("method", ["cyclegan", pytest.param("pix2pix", marks=pytest.mark.slow)])
 def test_a_resumed_run_equals_an_uninterrupted_one(
     tiny: MakeConfig,
     chips: Path,

@@ -44,7 +44,10 @@ NETWORKS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("bands", [(1, 1), (3, 3), (2, 13), (13, 2)])
+SOME = [(2, 13), (13, 2), *(pytest.param((n, n), marks=pytest.mark.slow) for n in (1, 3))]
+
+
+@pytest.mark.parametrize("bands", SOME)
 @pytest.mark.parametrize("options", NETWORKS)
 def test_any_networks_at_any_bands(
     tiny: MakeConfig,

@@ -138,7 +138,7 @@ def _kill_and_resume(
     return run
 
 
-@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("beside", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_runs_equal_an_uninterrupted_one(
     tiny: MakeConfig,

@@ -7,16 +7,21 @@ import multiprocessing
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from torch import nn
 
 from geocyclegan.cli.main import main
 from geocyclegan.errors import OptionError
+from geocyclegan.models.norm import SceneNorm2d, sum_over_ranks
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.loop import train
 from geocyclegan.training.ranks import layout
@@ -41,7 +46,7 @@ def _options(config: TrainConfig) -> list[str]:
 
 
 def _process(
-    environment: dict[str, str], words: list[str], error: Path, poison: tuple[int, int] | None
+    environment: dict[str, str], words: list[str], error: Path, poison: tuple[Any, ...] | None
 ) -> None:
     os.environ |= environment
     sys.argv = ["geocyclegan", *words]
@@ -49,20 +54,24 @@ def _process(
     with open(error, "w") as file:
         os.dup2(file.fileno(), 2)
         if poison is not None and int(environment["RANK"]) == poison[0]:
-            _poison(poison[1])
+            _poison(*poison[1:])
         try:
             main()
         finally:
             sys.stderr.flush()
 
 
-def _poison(at: int) -> None:
-    """Make a loss of one process not a number in one step."""
+def _poison(at: int, how: str = "nan") -> None:
+    """Make a loss of one process not a number in one step, or end it there."""
     from geocyclegan.methods.cyclegan import CycleGAN
 
     step, calls = CycleGAN.step, [0]
 
     def poisoned(self: CycleGAN, *args: object) -> dict[str, torch.Tensor]:
+        if calls[0] + 1 == at and how == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if calls[0] + 1 == at and how == "killed":
+            os.kill(os.getpid(), 9)
         losses = step(self, *args)  # type: ignore[arg-type]
         calls[0] += 1
         if calls[0] == at:
@@ -81,7 +90,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[BasePr
     )
 
     def begin(
-        words: list[str], count: int = 2, poison: tuple[int, int] | None = None
+        words: list[str], count: int = 2, poison: tuple[Any, ...] | None = None
     ) -> list[BaseProcess]:
         folder = tmp_path_factory.mktemp("said")
         with socket.socket() as free:
@@ -197,6 +206,25 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_all(
     assert not said[1]
 
 
+@pytest.mark.parametrize(("rank", "how"), [(0, "memory"), (1, "memory"), (1, "killed")])
+def test_an_error_in_a_step_of_one_process_is_a_line(
+    tiny: MakeConfig, start: Callable[..., list[BaseProcess]], rank: int, how: str
+) -> None:
+    config = tiny(steps=6, save_every=2, panel_every=0, val_every=0)
+    codes, said = _ended(start(_options(config), poison=(rank, 3, how)))
+    assert codes[rank] == (-9 if how == "killed" else 1)
+    assert codes[1 - rank] == 1
+    if how == "memory":
+        assert f"Error: process {rank}: step 3: out of memory on cpu; try" in said[rank]
+    if rank == 1:
+        assert "Error: another of the processes that train together has ended" in said[0]
+    else:
+        assert "Error" not in said[1]
+    assert sum(each.count("Error: ") for each in said) == 1 + (rank == 1 and how == "memory")
+    assert not any("Traceback" in each for each in said)
+    assert len(list((config.out / "run" / "checkpoints").glob("*.pt"))) == 1
+
+
 def test_a_signal_to_one_process_ends_all_after_the_same_step(
     tiny: MakeConfig, start: Callable[..., list[BaseProcess]]
 ) -> None:
@@ -224,6 +252,69 @@ def test_an_option_that_cannot_be_ends_all_with_one_line(
     assert codes == [2, 2]
     assert "--scene-crops 3: the crops of a scene are spread over 2 processes" in said[0]
     assert not config.out.exists()
+
+
+def _joined(
+    work: Callable[[int], object], rank: int, port: int, results: multiprocessing.Queue[object]
+) -> None:
+    tcp_store: Any = dist.__dict__["TCPStore"]
+    store = tcp_store("127.0.0.1", port, 2, rank == 0)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    results.put(work(rank))
+    dist.destroy_process_group()
+
+
+def _in_two(work: Callable[[int], Any]) -> list[Any]:
+    """Do something in two processes that can talk to each other."""
+    context = multiprocessing.get_context("forkserver")
+    results = context.Queue()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = [context.Process(target=_joined, args=(work, rank, port, results)) for rank in (0, 1)]
+    for process in both:
+        process.start()
+    found = [results.get(timeout=120) for _ in both]
+    for process in both:
+        process.join(30)
+    return found
+
+
+def _normalised(rank: int) -> list[tuple[float, ...]]:
+    """Compare networks that share statistics with one process that has all crops."""
+    draw = torch.Generator().manual_seed(0)
+    # Where a variance of sums and squares would have lost all its digits.
+    crops = torch.randn(4, 3, 6, 6, generator=draw) + 1000
+    wanted = torch.randn(4, 3, 6, 6, generator=draw)
+    valid = torch.rand(4, 1, 6, 6, generator=draw) > 0.3
+
+    def measured(network: nn.Module, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        x = crops[part].clone().requires_grad_()
+        y = x
+        for _ in range(2):
+            y = network(y, valid[part]) * 1.5
+        torch.autograd.backward(((y - wanted[part]) ** 2).sum())
+        assert x.grad is not None
+        return y.detach(), x.grad
+
+    part, found = slice(2 * rank, 2 * rank + 2), []
+    alone = [each[part] for each in measured(SceneNorm2d(3, pool="scene"), slice(4))]
+    for backend in (None, "eager", "aot_eager"):
+        norm = SceneNorm2d(3, pool="scene")
+        norm.across = sum_over_ranks
+        network = norm if backend is None else torch.compile(norm, backend=backend, fullgraph=True)
+        with warnings.catch_warnings():
+            # Nothing that is on its way out of PyTorch.
+            warnings.simplefilter("error", FutureWarning)
+            here = measured(cast(nn.Module, network), part)
+        found.append(tuple(float((a - b).abs().max()) for a, b in zip(here, alone, strict=True)))
+    return found
+
+
+def test_statistics_over_processes_are_those_of_one_compiled_or_not() -> None:
+    for each in _in_two(_normalised):
+        assert np.array(each).shape == (3, 2)
+        np.testing.assert_allclose(each, 0, atol=1e-3)
 
 
 def test_what_torchrun_started_counts(monkeypatch: pytest.MonkeyPatch) -> None:
