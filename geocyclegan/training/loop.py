@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import shlex
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -15,18 +15,15 @@ from geocyclegan.bundle import Packed, load_bundle, write_bundle
 from geocyclegan.catalogue import method_info
 from geocyclegan.device import choose_device
 from geocyclegan.errors import (
-    BundleError,
     GeoCycleGANError,
     Interrupted,
     OptionError,
     TrainingError,
 )
-from geocyclegan.files import make_folder
 from geocyclegan.progress import Progress
 from geocyclegan.training.checkpoint import (
     checkpoint_path,
     checkpoints,
-    load_latest,
     save_checkpoint,
 )
 from geocyclegan.training.classes import class_check
@@ -50,11 +47,20 @@ from geocyclegan.training.resolve import (
     warn_of_identity,
     warn_of_scenes,
 )
-from geocyclegan.training.run import RunFolder, claim, stored_config
+from geocyclegan.training.run import RunFolder, stored_config
 from geocyclegan.training.saving import Saver, overlaps
 from geocyclegan.training.score import Scores
 from geocyclegan.training.signals import StopRequest
-from geocyclegan.training.starting import cached, config_on, end, skips_of, start
+from geocyclegan.training.starting import (
+    cached,
+    checkpoint_of,
+    claimed,
+    config_on,
+    end,
+    prepare,
+    skips_of,
+    start,
+)
 from geocyclegan.training.state import TrainingState
 from geocyclegan.training.writing import pack_model
 
@@ -132,15 +138,15 @@ def train(
     if ranks.leads and asked == "auto" and is_worth_saying(chosen, device):
         say(describe_choice(chosen, device))
     try:
-        with StopRequest() as stop, _claimed(config, ranks, resume, overwrite) as run:
+        with StopRequest() as stop, claimed(config, ranks, resume, overwrite) as run:
             config = config.updated({"name": run.path.name})
             if ranks.leads:
                 warn_of_identity(config, chips)
                 warn_of_scenes(config, chips)
-            checkpoint = ranks.lead(lambda: _checkpoint_of(run)) if resume else None
+            checkpoint = ranks.lead(lambda: checkpoint_of(run)) if resume else None
             state = TrainingState(fabric, config, chips, checkpoint, ranks, skips_of(config))
             del checkpoint
-            ranks.lead(lambda: _prepare(run, config, state.step))
+            ranks.lead(lambda: prepare(run, config, state.step))
             with cached(config.cache, run.path, ranks, state.skips) as budget:
                 return _Trainer(config, chips, run, state, stop, ranks, budget, say).fit()
     except GeoCycleGANError as error:
@@ -160,41 +166,6 @@ def train(
         ) from error
     finally:
         end(ranks)
-
-
-@contextmanager
-def _claimed(
-    config: TrainConfig, ranks: Ranks, resume: bool, overwrite: bool
-) -> Iterator[RunFolder]:
-    """Hold the run folder in the first process, and tell the others where it is."""
-    with ExitStack() as stack:
-
-        def take() -> Path:
-            claimed = claim(
-                config.out, config.name, config.method, resume=resume, overwrite=overwrite
-            )
-            return stack.enter_context(claimed).path
-
-        yield RunFolder(ranks.lead(take))
-
-
-def _prepare(run: RunFolder, config: TrainConfig, step: int) -> None:
-    # Written first: what has a configuration can be resumed.
-    make_folder(run.path)
-    run.clean(step)
-    config.save(run.config)
-
-
-def _checkpoint_of(run: RunFolder) -> dict[str, Any] | None:
-    checkpoint = load_latest(run.checkpoints)
-    if checkpoint is None:
-        if run.model.exists():
-            raise BundleError(
-                f"{run.checkpoints}: the checkpoints are gone, so the run cannot be resumed; put"
-                " them back, or start anew with --overwrite or another --name"
-            )
-        log.warning("%s was stopped before its first checkpoint; it starts at step 0", run.path)
-    return checkpoint
 
 
 class _Trainer:

@@ -5,24 +5,29 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning.fabric import Fabric
 
-from geocyclegan.errors import OptionError
+from geocyclegan.errors import BundleError, OptionError
 from geocyclegan.files import make_folder
 from geocyclegan.progress import set_progress
+from geocyclegan.training.checkpoint import load_latest
 from geocyclegan.training.config import TrainConfig
 from geocyclegan.training.levels import Budget
 from geocyclegan.training.mapped import cache_folder
 from geocyclegan.training.placing import repeatable, require_graphs
 from geocyclegan.training.precision import choose_precision, set_float32
 from geocyclegan.training.ranks import Layout, Ranks, launch, layout
+from geocyclegan.training.run import RunFolder, claim
 from geocyclegan.training.skips import Skips
+
+log = logging.getLogger(__name__)
 
 
 def config_on(config: TrainConfig, device: torch.device) -> TrainConfig:
@@ -102,3 +107,46 @@ def end(ranks: Ranks) -> None:
     """Part from the other processes."""
     if ranks.size > 1 and dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextmanager
+def claimed(
+    config: TrainConfig, ranks: Ranks, resume: bool, overwrite: bool
+) -> Iterator[RunFolder]:
+    """Hold the run folder in the first process, and tell the others where it is."""
+    with ExitStack() as stack:
+
+        def take() -> Path:
+            held = claim(config.out, config.name, config.method, resume=resume, overwrite=overwrite)
+            return stack.enter_context(held).path
+
+        yield RunFolder(ranks.lead(take))
+
+
+def prepare(run: RunFolder, config: TrainConfig, step: int) -> None:
+    """Leave nothing in the run folder of steps that are to be done again.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    # Written first: what has a configuration can be resumed.
+    make_folder(run.path)
+    run.clean(step)
+    config.save(run.config)
+
+
+def checkpoint_of(run: RunFolder) -> dict[str, Any] | None:
+    """Return the last good checkpoint of a run that is resumed; None: it had not come to one.
+
+    Raises:
+        BundleError: it is damaged, or gone while its model is there.
+    """
+    checkpoint = load_latest(run.checkpoints)
+    if checkpoint is None:
+        if run.model.exists():
+            raise BundleError(
+                f"{run.checkpoints}: the checkpoints are gone, so the run cannot be resumed; put"
+                " them back, or start anew with --overwrite or another --name"
+            )
+        log.warning("%s was stopped before its first checkpoint; it starts at step 0", run.path)
+    return checkpoint

@@ -144,14 +144,12 @@ def whole_chips(chips_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
-# Not the first seed in the last case: a gradient or two are within rounding of 0 there, and Adam's
-# first step is as long for them as for any other, in whichever direction rounding points.
 @pytest.mark.parametrize(
     "changes",
     [
         {"batch": 2},
         {"norm": "scene", "scene_crops": 4},
-        {"batch": 1, "accumulate": 2, "seed": 1},
+        {"batch": 1, "accumulate": 2},
     ],
 )
 def test_two_processes_give_the_losses_of_one(
@@ -162,6 +160,9 @@ def test_two_processes_give_the_losses_of_one(
 ) -> None:
     common: dict[str, object] = {"chips": whole_chips, "steps": 4, "log_every": 1, "pool": 0}
     common |= {"precision": "32", "save_every": 4, "panel_every": 0, "val_every": 0}
+    # Where a gradient is within rounding of 0, Adam's step is as long as any other, in whichever
+    # direction rounding points: so steps are short, yet far longer than what losses may differ by.
+    common |= {"lr": 1e-6}
     both = tiny(**common, **changes, name="both")
     codes, said = _ended(start(_options(both)))
     assert codes == [0, 0], said
