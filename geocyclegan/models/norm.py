@@ -228,9 +228,13 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 def _summed(x: Tensor) -> Tensor:
-    total = x.clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(total)
-    return total
+    from torch.distributed import _functional_collectives
+
+    # Nothing is changed in place: compilers (2.11) lose `dist.all_reduce` on the way back.
+    collectives: Any = _functional_collectives
+    total: Tensor = collectives.all_reduce(x.contiguous(), "sum", dist.group.WORLD)
+    done: Tensor = collectives.wait_tensor(total)
+    return done
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:

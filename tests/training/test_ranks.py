@@ -300,7 +300,8 @@ def _normalised(rank: int) -> list[tuple[float, ...]]:
 
     part, found = slice(2 * rank, 2 * rank + 2), []
     alone = [each[part] for each in measured(SceneNorm2d(3, pool="scene"), slice(4))]
-    for backend in (None, "eager", "aot_eager"):
+    # "aot_eager" is given both ways at once, as "inductor" is.
+    for backend in (None, "aot_eager"):
         norm = SceneNorm2d(3, pool="scene")
         norm.across = sum_over_ranks
         network = norm if backend is None else torch.compile(norm, backend=backend, fullgraph=True)
@@ -314,7 +315,7 @@ def _normalised(rank: int) -> list[tuple[float, ...]]:
 
 def test_statistics_over_processes_are_those_of_one_compiled_or_not() -> None:
     for each in _in_two(_normalised):
-        assert np.array(each).shape == (3, 2)
+        assert np.array(each).shape == (2, 2)
         np.testing.assert_allclose(each, 0, atol=1e-3)
 
 
