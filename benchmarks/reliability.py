@@ -8,7 +8,7 @@ Every trial is a real command in a process of its own, on chips of the bundled s
 with a tiny network; the faults are real, too: kill -9, file systems without room or read-only
 (these need root), control groups, system calls that fail (by strace). What a row does, and what
 counts as held, is said by its function's first line. Not here: rasters that are hard to read, see
-hard_rasters.py, and remote sources that fail midway, see tests/raster/.
+hard_rasters.py, and remote sources that fail midway, see tests/sources/.
 
 The figures are counts; no speed is measured, so a busy machine will do.
 """

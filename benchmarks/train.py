@@ -364,14 +364,22 @@ def matmul_rate(
 
 
 def profile(step: Callable[[], object], device: torch.device) -> None:
-    """Print where the time goes."""
+    """Print where the time of three steps goes."""
     kind = torch.profiler.ProfilerActivity
     kinds = [kind.CPU, kind.CUDA] if device.type == "cuda" else [kind.CPU]
-    with torch.profiler.profile(activities=kinds, record_shapes=True) as found:
-        step()
-        _wait(device)
     order = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    print(found.key_averages().table(sort_by=order, row_limit=15, max_name_column_width=50))
+
+    def show(found: torch.profiler.profile) -> None:
+        averages = found.key_averages()
+        print(averages.table(sort_by=order, row_limit=15, max_name_column_width=50))
+
+    # Steps in which the profiler itself begins take several times as long.
+    steps = torch.profiler.schedule(wait=0, warmup=2, active=3, repeat=1)
+    with torch.profiler.profile(activities=kinds, schedule=steps, on_trace_ready=show) as found:
+        for _ in range(5):
+            step()
+            _wait(device)
+            found.step()
 
 
 if __name__ == "__main__":
