@@ -36,7 +36,8 @@ from geocyclegan.chips.options import ChipOptions
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.chips.tiler import chip_scenes
 from geocyclegan.methods import Batch
-from geocyclegan.training.data import Batches, prefetched
+from geocyclegan.threads import prefetched
+from geocyclegan.training.data import Batches
 from geocyclegan.training.levels import Budget, LevelReader
 from geocyclegan.training.sampler import Sampler
 

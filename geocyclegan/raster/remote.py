@@ -22,11 +22,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import rasterio
-from rasterio._err import CPLE_BaseError
 from rasterio.env import get_gdal_config
-from rasterio.errors import RasterioError
 
 from geocyclegan.errors import ServerError
+from geocyclegan.raster.gdal_errors import GDAL_ERRORS
 
 HONEST_DRIVERS = frozenset({"GTiff", "JP2OpenJPEG", "JPEG", "NITF", "PNG", "VRT", "WEBP"})
 """Drivers that fail where bytes are missing, by the test that withholds them one by one."""
@@ -51,7 +50,7 @@ _SETTINGS = {
 ONE_THREAD = {"GDAL_NUM_THREADS": "1"}
 _PATIENCE = 30.0  # s after the first try in which another may begin
 _HEAD_TIMEOUT = 10.0  # s
-_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
+_ERRORS = (*GDAL_ERRORS, ValueError)
 NOT_THERE = re.compile(r"response code: (?:404|410)\b")
 _FINAL = re.compile(r"response code: 4\d\d\b")
 _MANY_BANDS = 1000

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -361,26 +359,3 @@ def stack(crops: Sequence[Crop], crop: int, pin: bool = False) -> tuple[Tensor, 
             fill(mask_out[i], seen[np.newaxis])
             whole = whole and bool(seen.all())
     return out, None if whole else mask
-
-
-def prefetched(
-    load: Callable[[int], T], steps: Iterable[int], *, threads: int
-) -> Generator[tuple[int, T], None, None]:
-    """Load ahead in the background, in order.
-
-    Yields:
-        Each step and what `load` gives for it; an error of `load` comes up at its own step.
-    """
-    with ThreadPoolExecutor(threads, thread_name_prefix="chips") as pool:
-        ahead: deque[tuple[int, Future[T]]] = deque()
-        try:
-            for step in steps:
-                ahead.append((step, pool.submit(load, step)))
-                if len(ahead) > 2 * threads:
-                    first, future = ahead.popleft()
-                    yield first, future.result()
-            while ahead:
-                first, future = ahead.popleft()
-                yield first, future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)

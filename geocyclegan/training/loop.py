@@ -21,6 +21,7 @@ from geocyclegan.errors import (
     TrainingError,
 )
 from geocyclegan.progress import Progress
+from geocyclegan.threads import prefetched
 from geocyclegan.training.checkpoint import (
     checkpoint_path,
     checkpoints,
@@ -28,7 +29,7 @@ from geocyclegan.training.checkpoint import (
 )
 from geocyclegan.training.classes import class_check
 from geocyclegan.training.config import TrainConfig, resolved
-from geocyclegan.training.data import Chips, prefetched
+from geocyclegan.training.data import Chips
 from geocyclegan.training.feed import make_feed
 from geocyclegan.training.hints import hinted, known_pairs
 from geocyclegan.training.levels import Budget

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from geocyclegan.chips.reader import evenly
 from geocyclegan.methods.base import Batch, Direction, Method, Side
 from geocyclegan.models.norm import is_per_sample
+from geocyclegan.threads import prefetched
 from geocyclegan.training.augment import centred
-from geocyclegan.training.data import prefetched, stack
+from geocyclegan.training.data import stack
 from geocyclegan.training.distances import Reference, draw_places, patches_at
 from geocyclegan.training.features import Features
 from geocyclegan.training.levels import LevelReader

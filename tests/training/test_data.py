@@ -13,7 +13,8 @@ import torch
 
 from geocyclegan.chips.reader import ChipSet
 from geocyclegan.errors import ChipsError
-from geocyclegan.training.data import Batches, Chips, prefetched
+from geocyclegan.threads import prefetched
+from geocyclegan.training.data import Batches, Chips
 from geocyclegan.training.levels import Budget, LevelReader
 from geocyclegan.training.sampler import Sampler
 
